@@ -1,0 +1,38 @@
+# make demo: an environment and the embedded example. make test: an environment and the tests.
+# make enso DATA=dir: the El Nino experiment on real sea surface temperature.
+
+PYTHON ?= python3
+VENV   ?= .venv
+STAMP  := $(VENV)/.installed
+GEOXAI := $(VENV)/bin/geoxai
+DATA   ?=
+
+.PHONY: demo test enso clean
+
+demo: $(STAMP)
+	$(GEOXAI) run configs/enso_demo.yaml
+	@echo "open runs/enso-demo/report.html"
+
+test: $(STAMP)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/python -m pytest -q
+
+ifeq ($(DATA),)
+enso:
+	@sed -n 's/^# wanted: //p' configs/enso.yaml
+	@exit 2
+else
+enso: $(STAMP)
+	$(GEOXAI) run configs/enso.yaml --set vars.data=$(DATA)
+	@echo "open runs/enso/report.html"
+endif
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e ".[test]"
+	@touch $@
+
+clean:
+	rm -rf $(VENV) runs

@@ -1,0 +1,23 @@
+"""geoxai: explainable AI for gridded geoscience data.
+
+The public face is small: ``explain``, ``receptive_field``, ``run`` and ``open_run``. They are imported on first use,
+so that ``import geoxai`` and the command line start without loading torch or xarray.
+"""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "explain": "geoxai.explain",
+    "run": "geoxai.pipeline",
+    "open_run": "geoxai.pipeline",
+}
+__all__ = ["__version__", *_LAZY]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'geoxai' has no attribute {name!r}")

@@ -1,0 +1,189 @@
+"""What a stage is: its options, the kinds it takes and gives, and what it does.
+
+A stage is one pydantic model. Its fields are the options that a config may set and their descriptions are the manual;
+its methods are what it does. Four kinds of doing exist, and the pipeline knows no other:
+
+- ``LazyStage``: opens a lazy dataset in any process; nothing is stored except what it fits.
+- ``StoredStage``: a store filled by independent units of work, each a block of whole chunks.
+- ``ReducedStage``: partial results per unit, merged in unit order into one store.
+- ``OutputStage``: files for people, written by the main process.
+
+Option models import neither torch nor xarray: methods import what they need, so that ``check`` and ``schema`` start at
+once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+KINDS = ("grid", "labels", "samples", "network", "prediction", "relevance", "composite", "files")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Marks an option that names another stage: ``Annotated[str | None, Reference("grid", nearest=True)]``.
+
+    ``kinds`` are the kinds accepted; with ``nearest`` an omitted option means the nearest stage above that gives one.
+    """
+
+    kinds: tuple[str, ...]
+    nearest: bool = False
+
+    def __init__(self, *kinds: str, nearest: bool = False):
+        object.__setattr__(self, "kinds", kinds)
+        object.__setattr__(self, "nearest", nearest)
+
+
+@dataclass(frozen=True)
+class InputPath:
+    """Marks an option that holds input files: a path or glob, or a list of them, relative to the current directory.
+
+    The config makes them absolute and checks that they exist; fingerprints use the content of the files, not the path.
+    """
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a stage sees of a run.
+
+    ``sources`` maps each reference option (``from``, ``labels``, ``model``, ...) to what that stage's ``open`` gave, a
+    list where the option is a list, None where it is unset. While planning they are skeletons. ``fitted`` is what the
+    stage's own ``fit`` gave.
+    """
+
+    stage: str
+    run_dir: Path
+    sources: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    device: str = "cpu"
+    fitted: xr.Dataset | None = None
+
+    @property
+    def store(self) -> Path:
+        """The stage's Zarr store."""
+        return self.run_dir / f"{self.stage}.zarr"
+
+    @property
+    def folder(self) -> Path:
+        """The stage's folder for files that are not Zarr, such as network weights."""
+        return self.run_dir / self.stage
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A store before it is filled: a template, and how it is cut into units.
+
+    Variables of ``template`` that are dask arrays are filled unit by unit; the rest, and every coordinate, is written
+    when the store is created. Unit ``i`` covers ``[i * block, (i + 1) * block)`` along ``dim``, which is also the chunk
+    of every variable with that dim. Other dims are not chunked.
+    """
+
+    template: xr.Dataset
+    dim: str
+    block: int
+
+
+class Stage(BaseModel):
+    """Base of every stage. Subclasses set ``use`` (its name in YAML) and ``gives`` (one of ``KINDS``)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    use: ClassVar[str]
+    gives: ClassVar[str]
+    fits: ClassVar[bool] = False
+
+    def fit(self, context: Context) -> xr.Dataset:
+        """What is fitted once and stored before anything reads this stage (only called where ``fits`` is true)."""
+        raise NotImplementedError
+
+    def skeleton(self, context: Context) -> Any:
+        """What ``open`` will give: dims, coordinates, dtypes and attrs are right, values are not to be trusted.
+
+        The sample dim is an upper bound where its length depends on values. Raises what a user should hear before
+        anything is computed: unknown variables, dims that do not fit, a network that does not fit its samples.
+        """
+        raise NotImplementedError
+
+    def open(self, context: Context) -> Any:
+        """What later stages read."""
+        raise NotImplementedError
+
+
+class LazyStage(Stage):
+    """A stage whose result is a lazy dataset that any process can open."""
+
+    def skeleton(self, context: Context) -> Any:
+        return self.open(context)
+
+
+class StoredStage(Stage):
+    """A stage that fills ``<stage>.zarr`` in units."""
+
+    def layout(self, context: Context) -> Layout:
+        """The store before it is filled."""
+        raise NotImplementedError
+
+    def compute(self, context: Context, start: int, stop: int) -> xr.Dataset:
+        """The dask-backed variables of the template for the block ``[start, stop)``, in memory."""
+        raise NotImplementedError
+
+    def summarise(self, context: Context, result: Any) -> dict[str, Any] | None:
+        """Numbers for ``<stage>.json`` once the store is complete; ``result`` is what ``open`` gives."""
+        return None
+
+    def skeleton(self, context: Context) -> Any:
+        return self.layout(context).template
+
+    def open(self, context: Context) -> Any:
+        import xarray as xr
+
+        return xr.open_zarr(context.store, consolidated=False)
+
+
+class ReducedStage(Stage):
+    """A stage that merges partial results of blocks into one store."""
+
+    def extent(self, context: Context) -> tuple[int, int]:
+        """Number of items to reduce over, and items per unit."""
+        raise NotImplementedError
+
+    def partial(self, context: Context, start: int, stop: int) -> xr.Dataset:
+        """The partial result of one block, in memory."""
+        raise NotImplementedError
+
+    def merge(self, context: Context, partials: Iterable[xr.Dataset]) -> xr.Dataset:
+        """The whole result from the partial ones, which come in unit order."""
+        raise NotImplementedError
+
+    def summarise(self, context: Context, result: xr.Dataset) -> dict[str, Any] | None:
+        """Numbers for ``<stage>.json``."""
+        return None
+
+    def open(self, context: Context) -> Any:
+        import xarray as xr
+
+        return xr.open_zarr(context.store, consolidated=False)
+
+
+class OutputStage(Stage):
+    """A stage that writes files for people."""
+
+    gives: ClassVar[str] = "files"
+
+    def write(self, context: Context) -> list[Path]:
+        """Write the files, each complete or not there, and return their paths."""
+        raise NotImplementedError
+
+    def skeleton(self, context: Context) -> None:
+        return None
+
+    def open(self, context: Context) -> None:
+        return None
