@@ -1,0 +1,8 @@
+"""From a config to results: plan, units, ledger, executors, provenance."""
+
+from geoxai.pipeline.opening import open_run
+from geoxai.pipeline.planning import Plan, plan
+from geoxai.pipeline.rules import rules
+from geoxai.pipeline.running import RunResult, run
+
+__all__ = ["Plan", "RunResult", "open_run", "plan", "rules", "run"]

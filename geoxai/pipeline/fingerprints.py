@@ -1,0 +1,129 @@
+"""What makes the numbers of a stage, as a short hash: options, inputs by content, the stages above, versions, seed.
+
+Paths, stage names, executor and workers do not count; so a run can move, and two runs can be compared bit for bit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from geoxai import __version__
+from geoxai.config import marked
+from geoxai.paths import expand
+from geoxai.stages.stage import InputPath, Reference
+
+if TYPE_CHECKING:
+    from geoxai.config import Config
+
+# Options that cut the work but do not change a number.
+_NOT_SCIENCE = {"chunk"}
+
+_WHOLE_FILE = 64 * 2**20
+_SAMPLES = 64
+_SAMPLE = 2**20
+
+
+def ingredients(config: Config, name: str, device: str) -> dict[str, Any]:
+    """What the fingerprint of a stage is made of, as plain data: shown by ``plan`` when it changed."""
+    stage = config.stages[name]
+    options = stage.model_dump(mode="json", by_alias=True)
+    paths = dict(marked(stage, InputPath))
+    for dotted in [*paths, *dict(marked(stage, Reference)), *_NOT_SCIENCE]:
+        _drop(options, dotted.split("."))
+    sources = {
+        option: [fingerprint(config, upstream, device) for upstream in ([value] if isinstance(value, str) else value)]
+        for option, value in config.sources(name).items()
+        if value
+    }
+    return {
+        "use": stage.use,
+        "options": options,
+        "inputs": {option: digest_paths(value) for option, value in paths.items() if value},
+        "stages above": sources,
+        "seed": config.compute.seed,
+        "device": device.split(":")[0],
+        "versions": versions(),
+    }
+
+
+def fingerprint(config: Config, name: str, device: str) -> str:
+    """The short hash of a stage's ingredients."""
+    return short_hash(ingredients(config, name, device))
+
+
+def science_hash(config: Config, device: str) -> str:
+    """The hash of everything in a config that determines numbers."""
+    return short_hash([fingerprint(config, name, device) for name in sorted(config.stages)])
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computes numbers."""
+    return {"geoxai": __version__, "numpy": version("numpy"), "torch": version("torch"), "xarray": version("xarray")}
+
+
+def short_hash(value: Any) -> str:
+    """16 hex digits of the SHA-256 of a value's canonical JSON."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def changed(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Which ingredients differ, in words: ``options.rules: epsilon -> gamma``."""
+    return list(_differences(old, new, ""))
+
+
+def digest_paths(value: str | Iterable[str]) -> list[str]:
+    """Content digests of the files that paths and globs name, in the order of the files."""
+    return [_digest_tree(path) for path in expand(value)]
+
+
+def _digest_tree(path: Path) -> str:
+    if not path.is_dir():
+        return _digest_of(path)
+    files = sorted(p for p in path.rglob("*") if p.is_file())
+    return short_hash([[str(p.relative_to(path)), _digest_of(p)] for p in files])
+
+
+def _digest_of(path: Path) -> str:
+    stat = path.stat()
+    return _digest_file(path, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=65536)
+def _digest_file(path: Path, size: int, mtime_ns: int) -> str:
+    """SHA-256 of a file; of its size and 64 evenly spaced megabytes where it is larger than those."""
+    digest = hashlib.sha256(str(size).encode())
+    with path.open("rb") as handle:
+        if size <= _WHOLE_FILE:
+            digest.update(handle.read())
+        else:
+            for i in range(_SAMPLES):
+                handle.seek(i * (size - _SAMPLE) // (_SAMPLES - 1))
+                digest.update(handle.read(_SAMPLE))
+    return digest.hexdigest()[:16]
+
+
+def _drop(options: dict[str, Any], path: list[str]) -> None:
+    for key in path[:-1]:
+        options = options.get(key) or {}
+    if isinstance(options, dict):
+        options.pop(path[-1], None)
+
+
+def _differences(old: Any, new: Any, at: str) -> Iterable[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in dict.fromkeys([*old, *new]):
+            yield from _differences(old.get(key), new.get(key), f"{at}.{key}" if at else str(key))
+    elif old != new:
+        opaque = at.startswith(("inputs", "stages above"))
+        yield f"{at} changed" if opaque else f"{at}: {_brief(old)} -> {_brief(new)}"
+
+
+def _brief(value: Any) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -1,0 +1,88 @@
+"""The ledger: one small file per finished unit, beside the stores.
+
+A chunk file that exists proves nothing (empty chunks are not stored), so what is done is written here, after the unit's
+last byte. ``ledger/<stage>/stage.json`` says what the stage was when its store was made; ``<unit>.json`` that a unit is
+whole; ``<unit>.failed.json`` why it is not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from geoxai.pipeline.files import read_json, remove, write_json
+
+
+@dataclass(frozen=True)
+class StageEntry:
+    """What a stage's store was made for."""
+
+    fingerprint: str
+    ingredients: dict[str, Any]
+    size: int
+    block: int
+    chunks: dict[str, list[int]]
+    merges: bool = False
+
+    @property
+    def units(self) -> int:
+        """Blocks of work; the merge of a reduced stage is one more unit after them."""
+        return -(-self.size // self.block)
+
+    @property
+    def all_units(self) -> int:
+        return self.units + self.merges
+
+    def same_layout(self, other: StageEntry) -> bool:
+        return (self.size, self.block, self.chunks) == (other.size, other.block, other.chunks)
+
+
+class Ledger:
+    """The ledger of one stage in a run folder."""
+
+    def __init__(self, run_dir: Path, stage: str):
+        self.folder = run_dir / "ledger" / stage
+
+    def read(self) -> StageEntry | None:
+        found = read_json(self.folder / "stage.json")
+        return StageEntry(**found) if found else None
+
+    def begin(self, entry: StageEntry) -> None:
+        """Start anew for a stage: earlier entries are gone."""
+        self.clear()
+        write_json(self.folder / "stage.json", asdict(entry))
+
+    def clear(self) -> None:
+        remove(self.folder)
+
+    def done(self, fingerprint: str) -> set[int]:
+        """Units finished with this fingerprint."""
+        found = set()
+        for path in self.folder.glob("[0-9]*.json"):
+            if path.stem.isdigit() and (entry := read_json(path)) and entry["fingerprint"] == fingerprint:
+                found.add(int(path.stem))
+        return found
+
+    def finish(self, unit: int, fingerprint: str, **notes: Any) -> None:
+        write_json(self.folder / f"{unit:06d}.json", {"fingerprint": fingerprint, **notes})
+        (self.folder / f"{unit:06d}.failed.json").unlink(missing_ok=True)
+
+    def notes(self, unit: int) -> dict[str, Any]:
+        """What was noted when a unit finished."""
+        return read_json(self.folder / f"{unit:06d}.json") or {}
+
+    def fail(self, unit: int, cause: str, trace: str) -> None:
+        write_json(self.folder / f"{unit:06d}.failed.json", {"cause": cause, "traceback": trace.splitlines()})
+
+    def failures(self) -> dict[int, str]:
+        """Causes of the units that failed last time."""
+        causes = {}
+        for path in sorted(self.folder.glob("[0-9]*.failed.json")):
+            if entry := read_json(path):
+                causes[int(path.name.split(".")[0])] = entry["cause"]
+        return causes
+
+    def partial(self, unit: int) -> Path:
+        """Where a reduced stage keeps the partial result of a unit."""
+        return self.folder / f"{unit:06d}.partial.nc"

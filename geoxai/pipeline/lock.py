@@ -1,0 +1,48 @@
+"""One writer per run folder: a kernel lock that ends with its process, also when that is killed."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from geoxai.errors import GeoxaiError
+from geoxai.pipeline.files import disk_error
+
+
+@contextmanager
+def locked(run_dir: Path) -> Iterator[None]:
+    """Hold the run folder for this process, making it if need be.
+
+    Raises
+    ------
+    GeoxaiError
+        Another process holds it, or it cannot be written.
+    """
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        handle = open(run_dir / ".lock", "a+")  # noqa: SIM115 - closed below, together with the lock
+    except FileExistsError:
+        raise GeoxaiError(f"output.dir {run_dir} is a file", fix="choose a folder as output.dir") from None
+    except OSError as error:
+        raise (disk_error(error, run_dir) or error) from None
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            handle.seek(0)
+            holder = handle.read().strip() or "another process"
+            raise GeoxaiError(
+                f"{run_dir} is in use by {holder}", fix="wait for it to end, stop it, or set another output.dir"
+            ) from None
+        try:
+            handle.seek(0)
+            handle.truncate()
+            handle.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+            handle.flush()
+        except OSError as error:
+            raise (disk_error(error, run_dir) or error) from None
+        yield

@@ -1,0 +1,127 @@
+"""What a run would do: shapes, chunks, bytes, units done and to do, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from geoxai.config import Config
+from geoxai.pipeline.fingerprints import changed, ingredients
+from geoxai.pipeline.ledger import Ledger, StageEntry
+from geoxai.pipeline.units import describe
+from geoxai.pipeline.workspace import Workspace, bind, is_done, upstream
+from geoxai.stages.stage import LazyStage, OutputStage
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """What would be done for one stage. ``units`` is None where the number depends on values not computed yet."""
+
+    name: str
+    use: str
+    gives: str
+    shape: str
+    size: int
+    units: int | None
+    done: int
+    why: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run before it computes: its stages in order."""
+
+    run_dir: str
+    executor: str
+    stages: tuple[StagePlan, ...]
+
+    def render(self) -> str:
+        """The plan as a table of plain text."""
+        header = ("stage", "use", "gives", "shape", "size", "units", "to do", "why")
+        rows = [
+            (
+                p.name, p.use, p.gives, p.shape, _bytes(p.size) if p.size else "",
+                "" if p.units == 0 else "?" if p.units is None else str(p.units),
+                "" if p.units == 0 else "all" if p.units is None else str(p.units - p.done), p.why,
+            )
+            for p in self.stages
+        ]  # fmt: skip
+        widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in [header, *rows]]
+        return "\n".join([f"{self.run_dir} ({self.executor})", *lines])
+
+
+def plan(config: Config) -> Plan:
+    """What ``run`` would do with this config now.
+
+    Raises
+    ------
+    GeoxaiError
+        What ``run`` would refuse: unknown variables, dims that do not fit between stages, unreadable files.
+    """
+    workspace = bind(config)
+    compute = config.compute
+    executor = f"{compute.executor}, {compute.threads_per_worker} thread a worker, device {workspace.device}"
+    return Plan(str(workspace.run_dir), executor, tuple(_stage_plan(workspace, name) for name in config.stages))
+
+
+def _stage_plan(workspace: Workspace, name: str) -> StagePlan:
+    stage = workspace.stage(name)
+    skeleton = workspace.skeleton(name)
+    shape, size = _shape(skeleton)
+    entry = _entry(workspace, name)
+    ledger = Ledger(workspace.run_dir, name)
+    if isinstance(stage, LazyStage):
+        units, done, why = 0, 0, "opened when read"
+        if stage.fits:
+            fitted = is_done(workspace, f"{name}.fit", workspace.fingerprint(name))
+            why = "fit is stored" if fitted else "to be fitted once"
+        return StagePlan(name, stage.use, stage.gives, shape, size, units, done, why)
+    made = workspace.fingerprint(name)
+    total = 1 if isinstance(stage, OutputStage) else entry.units if entry else None
+    done = len([unit for unit in ledger.done(made) if total is None or unit < total])
+    return StagePlan(name, stage.use, stage.gives, shape, size, total, done, _why(workspace, name, total, done))
+
+
+def _entry(workspace: Workspace, name: str) -> StageEntry | None:
+    """How the stage is cut, where that is known before its sources are computed."""
+    stage = workspace.stage(name)
+    if isinstance(stage, LazyStage | OutputStage):
+        return None
+    found = Ledger(workspace.run_dir, name).read()
+    if found is not None and found.fingerprint == workspace.fingerprint(name):
+        return found
+    if all(workspace.complete(source) for source in upstream(workspace.config, name)) and not stage.fits:
+        return describe(workspace, name, workspace.context(name))
+    return None
+
+
+def _why(workspace: Workspace, name: str, total: int | None, done: int) -> str:
+    """Why there is something to do, or nothing."""
+    ledger = Ledger(workspace.run_dir, name)
+    found = ledger.read()
+    if found is None:
+        return "not computed yet"
+    if found.fingerprint != workspace.fingerprint(name):
+        now = ingredients(workspace.config, name, workspace.device)
+        return "; ".join(changed(found.ingredients, now)) or "a stage above changed"
+    if failures := ledger.failures():
+        return f"{len(failures)} failed: {next(iter(failures.values())).splitlines()[0]}"
+    return "done" if done == total else "stopped before its end"
+
+
+def _shape(skeleton: Any) -> tuple[str, int]:
+    """Dims with their lengths, and bytes of the data variables."""
+    sizes = getattr(skeleton, "sizes", None)
+    if sizes is None:
+        return "", 0
+    size = sum(v.nbytes for v in skeleton.data_vars.values())
+    return " ".join(f"{dim}={length}" for dim, length in sizes.items()), size
+
+
+def _bytes(size: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"

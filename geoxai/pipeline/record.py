@@ -1,0 +1,110 @@
+"""What is written down about a run: ``run.log`` and ``run.json``. Host, times and paths live here and nowhere else."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from geoxai.pipeline.files import write_json
+from geoxai.pipeline.fingerprints import science_hash
+from geoxai.pipeline.workspace import Workspace
+
+_PACKAGES = ("geoxai", "torch", "numpy", "xarray", "dask", "distributed", "zarr", "netCDF4", "pandas", "pydantic")
+
+
+@dataclass
+class Record:
+    """The account of one run, filled in while it goes on."""
+
+    workspace: Workspace
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    warnings: list[str] = field(default_factory=list)
+    stages: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def warn(self, message: str) -> None:
+        """Keep a warning once, however many units gave it."""
+        if message not in self.warnings:
+            self.warnings.append(message)
+
+    def write(self, exit_code: int | None, message: str) -> None:
+        """Write ``run.json`` as things stand; ``exit_code`` is None while the run goes on."""
+        config, now = self.workspace.config, datetime.now(UTC)
+        write_json(
+            self.workspace.run_dir / "run.json",
+            {
+                "name": config.name,
+                "exit_code": exit_code,
+                "message": message,
+                "started": self.started.isoformat(timespec="seconds"),
+                "updated": now.isoformat(timespec="seconds"),
+                "seconds": round((now - self.started).total_seconds(), 1),
+                "command": sys.argv,
+                "config": str(config.path),
+                "config_hash": science_hash(config, self.workspace.device),
+                "run_dir": str(self.workspace.run_dir),
+                "directory": os.getcwd(),
+                "host": platform.node(),
+                "platform": platform.platform(),
+                "python": platform.python_version(),
+                "versions": dict(_versions()),
+                "torch_build": _torch_build(),
+                "compute": config.resolved()["compute"] | {"device": self.workspace.device},
+                "stages": self.stages,
+                "warnings": self.warnings,
+            },
+        )
+
+
+@contextmanager
+def run_log(record: Record) -> Iterator[None]:
+    """Log everything geoxai says to ``run.log``, and keep its warnings for ``run.json`` and the report."""
+    root = logging.getLogger("geoxai")
+    before = root.level
+    root.setLevel(logging.DEBUG if before == logging.DEBUG else logging.INFO)
+    handler = logging.FileHandler(record.workspace.run_dir / "run.log")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    keeper = _Keeper(record)
+    for one in (handler, keeper):
+        root.addHandler(one)
+    try:
+        yield
+    finally:
+        for one in (handler, keeper):
+            root.removeHandler(one)
+        handler.close()
+        root.setLevel(before)
+
+
+class _Keeper(logging.Handler):
+    def __init__(self, record: Record):
+        super().__init__(logging.WARNING)
+        self._record = record
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._record.warn(record.getMessage())
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    for package in _PACKAGES:
+        try:
+            yield package, version(package)
+        except PackageNotFoundError:
+            continue
+
+
+def _torch_build() -> dict[str, str]:
+    """What bit-identity is promised for: the build and the instruction set."""
+    import torch
+
+    return {"version": torch.__version__, "instruction_set": torch.backends.cpu.get_cpu_capability()}
+
+

@@ -1,0 +1,113 @@
+"""Stores made full-size and filled block by block: alignment is checked before any byte is written."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Hashable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+from zarr.errors import UnstableSpecificationWarning, ZarrUserWarning
+
+from geoxai.errors import GeoxaiError
+from geoxai.pipeline.files import replaced
+from geoxai.stages.stage import Layout
+
+_EPOCH = "since 1970-01-01"
+
+
+def chunks_of(layout: Layout) -> dict[str, list[int]]:
+    """The chunk shape of every variable that units fill."""
+    return {str(name): list(_chunk(layout, variable)) for name, variable in _filled(layout).items()}
+
+
+def create(path: Path, layout: Layout, attrs: Mapping[str, Any]) -> None:
+    """Make the store of a template at full size, with every coordinate and no block filled yet.
+
+    It appears under its name only when it is whole.
+    """
+    template = storable(layout.template.assign_attrs(attrs))
+    filled = _filled(layout)
+    encoding = time_encoding(template)
+    for name, variable in filled.items():
+        encoding.setdefault(name, {})["chunks"] = _chunk(layout, variable)
+        template[name] = template[name].chunk(dict(zip(variable.dims, _chunk(layout, variable))))
+    with replaced(path) as part, quiet():
+        template.to_zarr(part, mode="w", compute=False, consolidated=False, encoding=encoding)
+
+
+def write_block(path: Path, layout: Layout, unit: int, block: xr.Dataset) -> None:
+    """Fill the block of one unit, whole chunks only.
+
+    Raises
+    ------
+    GeoxaiError
+        The block's variables, dims or lengths are not those of the template.
+    """
+    start = unit * layout.block
+    stop = min(start + layout.block, layout.template.sizes[layout.dim])
+    filled = _filled(layout)
+    missing = sorted(map(str, set(filled) - set(block.data_vars)))
+    if missing:
+        raise GeoxaiError(f"unit {unit} of {path.name} gave no {', '.join(missing)}")
+    out = xr.Dataset()
+    for name, variable in filled.items():
+        expected = {**variable.sizes, layout.dim: stop - start}
+        given = block[name]
+        if dict(given.sizes) != expected:
+            raise GeoxaiError(f"unit {unit} of {path.name}: {name} has {dict(given.sizes)}, the store expects {expected}")
+        out[name] = given.variable.transpose(*variable.dims).astype(variable.dtype)
+        out[name].attrs = dict(variable.attrs)
+    with quiet():
+        out.to_zarr(path, region={layout.dim: slice(start, stop)}, consolidated=False, mode="r+")
+
+
+def write_whole(path: Path, dataset: xr.Dataset, attrs: Mapping[str, Any]) -> None:
+    """Write a dataset as one store that is whole or not there."""
+    dataset = storable(dataset.assign_attrs(attrs))
+    with replaced(path) as part, quiet():
+        dataset.to_zarr(part, mode="w", consolidated=False, encoding=time_encoding(dataset))
+
+
+def storable(dataset: xr.Dataset) -> xr.Dataset:
+    """The dataset without inherited encodings, strings of variable length: what any Zarr 3 reader takes."""
+    dataset = dataset.drop_encoding()
+    strings = {
+        name: (variable.dims, variable.values.astype(object), variable.attrs)
+        for name, variable in dataset.variables.items()
+        if variable.dtype.kind == "U"
+    }
+    coords = {name: strings.pop(name) for name in list(strings) if name in dataset.coords}
+    return dataset.assign_coords(coords).assign(strings)
+
+
+def time_encoding(dataset: xr.Dataset) -> dict[Hashable, dict[str, Any]]:
+    """Explicit units for times, so that what is written never depends on the first value seen."""
+    encoding: dict[Hashable, dict[str, Any]] = {}
+    for name, variable in dataset.variables.items():
+        if variable.dtype.kind == "M":
+            whole = bool((variable.values.astype("datetime64[us]").astype("int64") % 1_000_000 == 0).all())
+            encoding[name] = {"units": f"{'seconds' if whole else 'microseconds'} {_EPOCH}", "dtype": "int64"}
+        elif variable.dtype.kind == "O" and variable.size and hasattr(first := variable.values.flat[0], "calendar"):
+            encoding[name] = {"units": f"seconds {_EPOCH}", "calendar": first.calendar, "dtype": "int64"}
+    return encoding
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the notices of zarr 3 that consolidated metadata and strings are young parts of its specification."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ZarrUserWarning)
+        warnings.simplefilter("ignore", UnstableSpecificationWarning)
+        yield
+
+
+def _filled(layout: Layout) -> dict[Hashable, xr.DataArray]:
+    """The variables that units fill: those of the template that are dask arrays."""
+    return {n: v for n, v in layout.template.data_vars.items() if v.chunks is not None}
+
+
+def _chunk(layout: Layout, variable: xr.DataArray) -> tuple[int, ...]:
+    return tuple(min(layout.block, size) if dim == layout.dim else size for dim, size in variable.sizes.items())

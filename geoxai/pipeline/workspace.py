@@ -1,0 +1,164 @@
+"""A config bound to its run folder: opens stages, in the main process and in workers alike.
+
+Nothing is shipped between processes: a worker rebuilds all this from ``config.resolved.yaml`` and the stored stages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from geoxai.config import Config, load_resolved
+from geoxai.pipeline import fingerprints
+from geoxai.pipeline.files import write_text
+from geoxai.pipeline.ledger import Ledger
+from geoxai.stages.stage import Context, LazyStage, OutputStage, Stage
+
+RESOLVED = "config.resolved.yaml"
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A run: its config, its folder, its device, and what it has opened so far in this process."""
+
+    config: Config
+    run_dir: Path
+    device: str
+    _opened: dict[str, Any] = field(default_factory=dict, repr=False)
+    _prints: dict[str, str] = field(default_factory=dict, repr=False)
+
+    def stage(self, name: str) -> Stage:
+        return self.config.stages[name]
+
+    def context(self, name: str, *, planning: bool = False, fitting: bool = False) -> Context:
+        """What a stage sees: its sources open on first use, as skeletons while planning; what it fitted, once it has."""
+        stage = self.stage(name)
+        fitted = None
+        if stage.fits and not planning and not fitting:
+            import xarray as xr
+
+            fitted = xr.open_zarr(fit_store(self.run_dir, name), consolidated=False)
+        look = self.skeleton if planning else self.open
+        return Context(
+            stage=name,
+            run_dir=self.run_dir,
+            sources=_Sources(self.config.sources(name), look),
+            seed=self.config.compute.seed,
+            device=self.device,
+            fitted=fitted,
+        )
+
+    def open(self, name: str) -> Any:
+        """What a stage gives, opened once per process."""
+        if name not in self._opened:
+            self._opened[name] = self.stage(name).open(self.context(name))
+        return self._opened[name]
+
+    def skeleton(self, name: str) -> Any:
+        """What a stage will give; what it gives where it is complete already."""
+        key = f"skeleton of {name}"
+        if key not in self._opened:
+            ready = self.complete(name)
+            self._opened[key] = self.open(name) if ready else self.stage(name).skeleton(self.context(name, planning=True))
+        return self._opened[key]
+
+    def complete(self, name: str) -> bool:
+        """Whether a stage, and for a lazy one all it reads, can be opened with what the run folder holds."""
+        stage = self.stage(name)
+        if isinstance(stage, OutputStage | LazyStage):
+            fit_done = not stage.fits or is_done(self, f"{name}.fit", self.fingerprint(name))
+            return fit_done and all(self.complete(source) for source in upstream(self.config, name))
+        return is_done(self, name, self.fingerprint(name))
+
+    def fingerprint(self, name: str) -> str:
+        if name not in self._prints:
+            self._prints[name] = fingerprints.fingerprint(self.config, name, self.device)
+        return self._prints[name]
+
+    def forget(self, name: str) -> None:
+        """Drop what was opened of a stage, after its store changed."""
+        self._opened.pop(name, None)
+        self._opened.pop(f"skeleton of {name}", None)
+
+
+class _Sources(Mapping[str, Any]):
+    """The stages that the options of a stage name, opened on first use."""
+
+    def __init__(self, names: Mapping[str, str | list[str] | None], look: Any):
+        self._names = names
+        self._look = look
+
+    def __getitem__(self, option: str) -> Any:
+        name = self._names[option]
+        if isinstance(name, list):
+            return [self._look(one) for one in name]
+        return None if name is None else self._look(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def fit_store(run_dir: Path, name: str) -> Path:
+    """Where what a stage fits is stored."""
+    return run_dir / f"{name}.fit.zarr"
+
+
+def is_done(workspace: Workspace, ledger_name: str, fingerprint: str) -> bool:
+    """Whether every unit of a stage (or fit) is in the ledger with this fingerprint."""
+    ledger = Ledger(workspace.run_dir, ledger_name)
+    entry = ledger.read()
+    return (
+        entry is not None
+        and entry.fingerprint == fingerprint
+        and (workspace.run_dir / f"{ledger_name}.zarr").exists()
+        and ledger.done(fingerprint) >= set(range(entry.all_units))
+    )
+
+
+def upstream(config: Config, name: str) -> list[str]:
+    """The stages that a stage names, each once."""
+    found: dict[str, None] = {}
+    for value in config.sources(name).values():
+        found.update(dict.fromkeys([value] if isinstance(value, str) else value or []))
+    return list(found)
+
+
+def bind(config: Config, run_dir: Path | None = None) -> Workspace:
+    """The workspace of a config; ``device: auto`` becomes the device there is."""
+    folder = Path(config.output.dir) if run_dir is None else run_dir
+    return Workspace(config, folder.absolute(), resolve_device(config.compute.device))
+
+
+def resolve_device(device: str) -> str:
+    if device != "auto":
+        return device
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def save_config(workspace: Workspace) -> None:
+    """Store the config as given and as resolved in the run folder."""
+    import yaml
+
+    resolved = workspace.config.resolved()
+    resolved["compute"]["device"] = workspace.device
+    write_text(workspace.run_dir / "config.yaml", workspace.config.text)
+    write_text(workspace.run_dir / RESOLVED, yaml.safe_dump(resolved, sort_keys=False, width=110))
+
+
+def rebuild(run_dir: Path) -> Workspace:
+    """The workspace of a run folder, as a worker sees it; one per process and version of the resolved config."""
+    path = run_dir / RESOLVED
+    return _rebuild(run_dir, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=2)
+def _rebuild(run_dir: Path, mtime_ns: int) -> Workspace:
+    return bind(load_resolved(run_dir / RESOLVED), run_dir)
