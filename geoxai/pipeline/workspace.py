@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from geoxai.config import Config, load_resolved
+from geoxai.config import Config, dump, load_resolved
 from geoxai.pipeline import fingerprints
 from geoxai.pipeline.files import write_text
 from geoxai.pipeline.ledger import Ledger
@@ -131,8 +131,7 @@ def upstream(config: Config, name: str) -> list[str]:
 
 def bind(config: Config, run_dir: Path | None = None) -> Workspace:
     """The workspace of a config; ``device: auto`` becomes the device there is."""
-    folder = Path(config.output.dir) if run_dir is None else run_dir
-    return Workspace(config, folder.absolute(), resolve_device(config.compute.device))
+    return Workspace(config, config.run_dir if run_dir is None else run_dir, resolve_device(config.compute.device))
 
 
 def resolve_device(device: str) -> str:
@@ -145,12 +144,10 @@ def resolve_device(device: str) -> str:
 
 def save_config(workspace: Workspace) -> None:
     """Store the config as given and as resolved in the run folder."""
-    import yaml
-
     resolved = workspace.config.resolved()
     resolved["compute"]["device"] = workspace.device
     write_text(workspace.run_dir / "config.yaml", workspace.config.text)
-    write_text(workspace.run_dir / RESOLVED, yaml.safe_dump(resolved, sort_keys=False, width=110))
+    write_text(workspace.run_dir / RESOLVED, dump(resolved))
 
 
 def rebuild(run_dir: Path) -> Workspace:

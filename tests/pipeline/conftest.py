@@ -10,7 +10,6 @@ import pytest
 import xarray as xr
 from pydantic import Field
 
-import geoxai.stages
 from geoxai.errors import GeoxaiError
 from geoxai.stages.stage import Context, LazyStage, Layout, OutputStage, ReducedStage, Reference, StoredStage
 
@@ -119,8 +118,7 @@ stages:
 def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Writes a config of the tiny stages and gives its path; ``fake.run`` is its run folder."""
     stages = {stage.use: stage for stage in (Numbers, Square, Mean, Text)}
-    geoxai.stages.registry.cache_clear()
-    monkeypatch.setattr(geoxai.stages, "registry", lambda: stages)
+    monkeypatch.setattr("geoxai.config.loading.registry", lambda: stages)
     COMPUTED.clear()
 
     class Fake:
