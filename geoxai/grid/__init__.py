@@ -1,0 +1,1 @@
+"""Where and when: coordinates and their conventions, regions, areas, masks, calendars."""

@@ -1,0 +1,141 @@
+"""Times of any calendar: years and months, ranges, monthly steps, matches by year and month."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from geoxai.errors import OptionError
+from geoxai.grid.coordinates import Gridded
+
+_DATE = re.compile(r"^(\d{1,6})(?:-(\d{1,2})(?:-(\d{1,2})(?:[T ](\d{1,2})(?::(\d{2})(?::(\d{2}))?)?)?)?)?$")
+_PARTS = ("year", "month", "day", "hour", "minute", "second")
+
+
+def _accessor(time: Any) -> Any:
+    array = time if isinstance(time, xr.DataArray) else xr.DataArray(np.asarray(time), dims="time")
+    return array.variable if array.ndim == 0 else xr.DataArray(array.values, dims="time")
+
+
+def _part(time: Any, name: str) -> np.ndarray:
+    array = _accessor(time)
+    if array.size == 0:
+        return np.zeros(0, dtype=np.int64)
+    return getattr(array.dt, name).values.astype(np.int64)
+
+
+def years(time: Any) -> np.ndarray:
+    """Year of every time (int64), numpy or cftime."""
+    return _part(time, "year")
+
+
+def months(time: Any) -> np.ndarray:
+    """Month of every time, 1 to 12 (int64)."""
+    return _part(time, "month")
+
+
+def year_month(time: Any) -> np.ndarray:
+    """Months since year 0, ``12 * year + month - 1`` (int64): equal for the same month in every calendar."""
+    return 12 * years(time) + months(time) - 1
+
+
+def decimal_year(time: Any) -> np.ndarray:
+    """Time in years (float64): the middle of its month for monthly data, so that day stamps do not matter."""
+    if is_monthly(time):
+        return years(time) + (months(time) - 0.5) / 12
+    seconds = (_part(time, "hour") * 60 + _part(time, "minute")) * 60 + _part(time, "second")
+    day = _part(time, "day") - 1 + seconds / 86400
+    return years(time) + (months(time) - 1 + day / 31) / 12
+
+
+def is_monthly(time: Any) -> bool:
+    """Whether no two times share a month and all follow each other: such data are matched by year and month."""
+    return bool((np.diff(year_month(time)) > 0).all())
+
+
+def time_text(value: Any) -> str:
+    """A time as people write it: ``1997-03-01``, with the hour where it is not midnight."""
+    array = xr.DataArray(np.asarray([value]), dims="time")
+    year, month, day, hour, minute = (int(getattr(array.dt, part).values[0]) for part in _PARTS[:5])
+    date = f"{year:04d}-{month:02d}-{day:02d}"
+    return f"{date} {hour:02d}:{minute:02d}" if hour or minute else date
+
+
+def parse_date(value: int | str | datetime.date) -> tuple[int, ...]:
+    """Year, month, day, ... as far as given: ``1997``, ``"1997-03"``, ``"1997-03-01T06"``."""
+    if isinstance(value, datetime.datetime):
+        return value.year, value.month, value.day, value.hour, value.minute, value.second
+    if isinstance(value, datetime.date):
+        return value.year, value.month, value.day
+    match = _DATE.match(str(value).strip())
+    if not match:
+        raise OptionError(f"{value!r} is not a date; write a year, 'YYYY-MM' or 'YYYY-MM-DD'", option="time")
+    parts = tuple(int(part) for part in match.groups() if part is not None)
+    limits = (None, 12, 31, 24, 59, 59)
+    if any(limit is not None and part > limit for part, limit in zip(parts, limits)) or 0 in parts[1:3]:
+        raise OptionError(f"{value!r} is not a date: month or day out of range", option="time")
+    return parts
+
+
+def _rank(parts: list[np.ndarray]) -> np.ndarray:
+    """One number per time that sorts as the parts (year, month, day, ...) do."""
+    base = np.array([1, 13, 32, 25, 60, 60])[: len(parts)]
+    rank = np.zeros_like(parts[0])
+    for part, size in zip(parts, base):
+        rank = rank * size + part
+    return rank
+
+
+def in_range(time: Any, start: int | str | datetime.date | None, end: int | str | datetime.date | None) -> np.ndarray:
+    """Boolean per time: not before ``start`` and not after ``end``, both counted in whole.
+
+    A year means all of it, ``"1997-03"`` all of that month, so the answer is the same in every calendar.
+    """
+    inside = np.ones(np.size(time), dtype=bool)
+    for limit, after in ((start, True), (end, False)):
+        if limit is None:
+            continue
+        wanted = parse_date(limit)
+        have = _rank([_part(time, name) for name in _PARTS[: len(wanted)]])
+        edge = _rank([np.array(part) for part in wanted])
+        inside &= have >= edge if after else have <= edge
+    return inside
+
+
+def select_time(
+    obj: Gridded,
+    start: int | str | datetime.date | None = None,
+    end: int | str | datetime.date | None = None,
+) -> Gridded:
+    """The times from ``start`` to ``end``, both included in whole; years or dates, any calendar.
+
+    Raises ``OptionError`` for ``time`` where nothing is left.
+    """
+    if start is None and end is None:
+        return obj
+    inside = in_range(obj["time"], start, end)
+    if not inside.any():
+        raise OptionError(
+            f"no time from {start if start is not None else 'the start'} to {end if end is not None else 'the end'}: "
+            f"the data run from {time_text(obj['time'].values[0])} to {time_text(obj['time'].values[-1])}",
+            option="time",
+        )
+    return obj if inside.all() else obj.isel(time=np.flatnonzero(inside))
+
+
+def match_times(wanted: Any, have: Any) -> np.ndarray:
+    """For every wanted time its place in ``have``, -1 where there is none.
+
+    Where both are monthly they are matched by year and month, since calendars and days of the month differ between
+    sources; otherwise by full date and time of day, whatever the calendar.
+    """
+    if is_monthly(wanted) and is_monthly(have):
+        left, right = year_month(wanted), year_month(have)
+    else:
+        left, right = (_rank([_part(time, name) for name in _PARTS]) for time in (wanted, have))
+    place = {value: index for index, value in enumerate(right.tolist())}
+    return np.array([place.get(value, -1) for value in left.tolist()], dtype=np.int64)

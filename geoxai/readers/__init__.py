@@ -1,0 +1,1 @@
+"""Files as people have them, opened as lazy xarray objects with canonical names."""

@@ -1,0 +1,332 @@
+"""NetCDF files and Zarr stores as one lazy dataset with canonical names, units and order of times."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from geoxai.errors import GeoxaiError, InputError, OptionError
+from geoxai.grid.coordinates import grid_difference, is_rectilinear, latitude_direction, spatial_dims
+from geoxai.grid.regions import select_box
+from geoxai.grid.time import select_time
+from geoxai.names import unknown
+from geoxai.paths import expand
+from geoxai.readers.conventions import canonical_names
+from geoxai.readers.fields import explain_read_error, float32_is_exact_enough, lazy_field
+from geoxai.readers.netcdf3 import expected_size
+from geoxai.readers.times import check_time_axis, in_time_order
+from geoxai.readers.units import conversion, is_difference, to_units
+
+log = logging.getLogger("geoxai.readers")
+
+Date = int | str | datetime.date
+_KEPT_ATTRS = ("units", "standard_name", "long_name", "cell_methods", "positive", "flag_values", "flag_meanings")
+_KEPT_GLOBAL = ("title", "institution", "source", "references", "license")
+_ZARR_MARKS = ("zarr.json", ".zgroup", ".zmetadata")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is wanted of one variable.
+
+    ``name``: its name in the files. ``units``: the unit wanted. ``file_units``: the unit of the numbers in the files,
+    where they do not say or say wrong. ``missing``: further values that mean missing.
+    """
+
+    name: str | None = None
+    units: str | None = None
+    file_units: str | None = None
+    missing: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class _File:
+    path: Path
+    data: xr.Dataset
+
+
+def open_netcdf(
+    paths: str | Path | Iterable[str | Path],
+    variables: Mapping[str, Wanted] | None = None,
+    *,
+    time: tuple[Date | None, Date | None] = (None, None),
+    lat: tuple[float, float] | None = None,
+    lon: tuple[float, float] | None = None,
+    coordinates: Mapping[str, str] | None = None,
+) -> xr.Dataset:
+    """Open files as one lazy dataset.
+
+    Parameters
+    ----------
+    paths
+        NetCDF files, globs of them, or a Zarr store. Several files follow each other in time, in any order of names,
+        or hold different variables.
+    variables
+        By the name they shall have; None takes every variable that lies on the grid, as it is.
+    time
+        First and last time, years or dates, both included in whole, in the calendar of the files.
+    lat, lon
+        Box in degrees, see ``geoxai.grid.regions.select_box``.
+    coordinates
+        Names in the files of ``lat``, ``lon`` and ``time`` where they are not clear.
+
+    Returns
+    -------
+    Dataset of dask arrays with dims ``([time,] ..., lat, lon)`` (``y, x`` with two-dimensional ``lat`` and ``lon``),
+    chunked along time only. Dims of length one are dropped and kept as scalar coordinates. Longitude convention,
+    latitude direction and calendar are those of the files. Packed integers become float32 where that tells all packed
+    values apart, else float64.
+
+    Raises
+    ------
+    InputError
+        A file is missing, unreadable or cut short; its grid or times do not fit; time is out of order, has duplicates,
+        or files overlap. A damaged piece of a file raises it when that piece is computed.
+    OptionError
+        An unknown variable (``variables.NAME``), a unit that does not convert (``variables.NAME.units``), or a box or
+        time range without data.
+    """
+    paths = [paths] if isinstance(paths, str | Path) else list(paths)
+    found = expand(paths)
+    if not found:
+        raise InputError(f"no file matches {', '.join(map(str, paths))}", fix="check the path", option="path")
+    files = [_File(path, open_dataset(path, coordinates, grid=True)) for path in found]
+    wanted = _all_variables(files) if variables is None else variables
+    if not wanted:
+        raise InputError(f"{found[0]} holds no variable on its latitudes and longitudes")
+    fields = {name: _variable(files, name, spec) for name, spec in wanted.items()}
+    ds = _together(fields)
+    ds.attrs = {key: files[0].data.attrs[key] for key in _KEPT_GLOBAL if key in files[0].data.attrs}
+    if "time" in ds.dims:
+        ds = select_time(ds, *time)
+    elif time != (None, None):
+        raise OptionError(f"{found[0]} has no time axis to take a range of", option="time")
+    return select_box(ds, lat, lon) if lat is not None or lon is not None else ds
+
+
+def open_dataset(path: str | Path, coordinates: Mapping[str, str] | None = None, *, grid: bool = False) -> xr.Dataset:
+    """One NetCDF file or Zarr store as it is, with canonical names; variables stay on disk until they are used.
+
+    With ``grid`` latitude and longitude must be there. Raises ``InputError`` where the file is missing, unreadable or
+    cut short, or its time axis is not in order. Close it, or use it as a context manager.
+    """
+    path = Path(path)
+    engine = _engine(path)
+    try:
+        with warnings.catch_warnings():
+            # times beyond the range of numpy become cftime, several fill values all apply: both as wanted
+            warnings.simplefilter("ignore", xr.SerializationWarning)
+            ds = xr.open_dataset(path, cache=False, decode_timedelta=False, **engine)
+    except ValueError as error:
+        raise _undecodable_time(path, engine, error) from error
+    except MemoryError:
+        raise
+    except Exception as error:  # what the NetCDF, HDF5 and Zarr libraries raise has no common base
+        raise explain_read_error(path, None, error) from error
+    ds = canonical_names(ds.drop_vars(_bounds(ds)), str(path), coordinates, required=grid)
+    for name in ("lat", "lon", "time"):
+        if name in ds.coords:
+            try:
+                ds[name].load()
+            except Exception as error:
+                raise explain_read_error(path, name, error) from error
+    if "time" in ds.dims:
+        if not ds.sizes["time"]:
+            raise InputError(f"{path} holds no time step: its time axis is empty")
+        check_time_axis(path, ds["time"])
+    return _checked_grid(path, ds)
+
+
+def _bounds(ds: xr.Dataset) -> set[str]:
+    """Variables that hold the cell bounds of others."""
+    named = {
+        str(place["bounds"]) for v in ds.variables.values() for place in (v.attrs, v.encoding) if "bounds" in place
+    }
+    return {name for name in named if name in ds.variables}
+
+
+def _engine(path: Path) -> dict[str, Any]:
+    """How xarray opens a path; refuses what is not there, not readable, or shorter than its header says."""
+    if not path.exists():
+        raise InputError(f"{path} does not exist", fix="check the path", option="path")
+    if path.is_dir():
+        if any((path / mark).exists() for mark in _ZARR_MARKS):
+            return {"engine": "zarr", "consolidated": False}
+        raise InputError(f"{path} is a folder and no Zarr store", fix="give files, such as folder/*.nc", option="path")
+    try:
+        size, needed = path.stat().st_size, expected_size(path)
+    except EOFError:
+        size, needed = path.stat().st_size, None
+        raise explain_read_error(path, None, OSError(f"its header is cut short or broken ({size} bytes)")) from None
+    except OSError as error:
+        raise explain_read_error(path, None, error) from error
+    if size == 0:
+        raise InputError(f"{path} is empty", fix="fetch the file again")
+    if needed is not None and size < needed:
+        raise InputError(
+            f"{path} is cut short: it has {size} bytes and its header promises {needed}",
+            fix="fetch the file again; it was not copied to the end",
+        )
+    return {"engine": "netcdf4"}
+
+
+def _undecodable_time(path: Path, engine: dict[str, Any], error: ValueError) -> InputError:
+    """The words for a file that opens only as long as its times stay numbers; of another error its own words."""
+    try:
+        with xr.open_dataset(path, decode_times=False, **engine) as raw:
+            told = [
+                f"{name} has units {v.attrs['units']!r}, calendar {v.attrs.get('calendar', 'standard')!r}"
+                for name, v in raw.variables.items()
+                if " since " in str(v.attrs.get("units", ""))
+            ]
+    except Exception:
+        return explain_read_error(path, None, error)
+    reason = "; ".join(told) or " ".join(str(error).split())[:200]
+    return InputError(
+        f"{path}: the time axis cannot be read as dates: {reason}",
+        fix="give the file units such as 'days since 1850-01-01' (months have no fixed length) and a CF calendar",
+    )
+
+
+def _checked_grid(path: Path, ds: xr.Dataset) -> xr.Dataset:
+    if not is_rectilinear(ds):
+        return ds
+    for axis in ("lat", "lon"):
+        if not np.isfinite(ds[axis].values.astype(float)).all():
+            raise InputError(f"{path}: {axis} has missing or infinite values")
+    try:
+        latitude_direction(ds["lat"].values)
+    except GeoxaiError as error:
+        raise InputError(f"{path}: {error.message}", fix=error.fix) from None
+    lon = ds["lon"].values.astype(float)
+    if lon.size > 2 and abs(abs(lon[-1] - lon[0]) - 360) < 1e-6:
+        log.warning("%s: the last column (%g) repeats the first (%g); it is left out", path, lon[-1], lon[0])
+        ds = ds.isel(lon=slice(0, -1))
+    return ds
+
+
+def _on_grid(ds: xr.Dataset, name: object) -> bool:
+    return set(spatial_dims(ds)) <= set(ds[name].dims) and ds[name].dtype.kind in "fiub"
+
+
+def _all_variables(files: Sequence[_File]) -> dict[str, Wanted]:
+    names = [str(name) for file in files for name in file.data.data_vars if _on_grid(file.data, name)]
+    return dict.fromkeys(names, Wanted())
+
+
+def _variable(files: Sequence[_File], name: str, wanted: Wanted) -> xr.DataArray:
+    """One variable over all files that hold it."""
+    stored = wanted.name or name
+    holding = [file for file in files if stored in file.data.data_vars]
+    option = f"variables.{name}" + (".name" if wanted.name else "")
+    if not holding:
+        known = {str(v) for file in files for v in file.data.data_vars if _on_grid(file.data, v)}
+        where = str(files[0].path) if len(files) == 1 else f"{files[0].path} and {len(files) - 1} more"
+        raise OptionError(f"{where}: {unknown('variable', stored, known)}", option=option)
+    for file in holding:
+        if not _on_grid(file.data, stored):
+            raise OptionError(
+                f"{file.path}: variable {stored!r} has dims {file.data[stored].dims}, not latitude and longitude",
+                option=option,
+            )
+        difference = grid_difference(holding[0].data, file.data)
+        if difference:
+            raise InputError(f"{file.path} is on another grid than {holding[0].path}: {difference}")
+    if len(holding) == 1:
+        return _field(holding[0], name, wanted)
+    for file in holding:
+        if "time" not in file.data[stored].dims:
+            raise InputError(
+                f"variable {stored!r} is in {len(holding)} files but has no time in {file.path}",
+                fix="narrow the path so that one file holds it",
+            )
+    ordered = in_time_order([(file.path, _field(file, name, wanted)) for file in holding])
+    parts = [_like(ordered[0], item) for item in ordered]
+    return xr.concat(parts, "time", coords="minimal", compat="override", join="exact", combine_attrs="override")
+
+
+def _like(first: tuple[Path, xr.DataArray], item: tuple[Path, xr.DataArray]) -> xr.DataArray:
+    """A field ready to follow the first one: same dims and unit, and its very coordinates."""
+    (first_path, a), (path, b) = first, item
+    if a.dims != b.dims or a.shape[1:] != b.shape[1:]:
+        raise InputError(f"{path}: {b.name!r} has dims {dict(b.sizes)}, in {first_path} {dict(a.sizes)}")
+    if a.attrs.get("units") != b.attrs.get("units"):
+        raise InputError(
+            f"{path}: {b.name!r} is in {b.attrs.get('units')!r}, in {first_path} in {a.attrs.get('units')!r}",
+            fix="state the wanted units, so that every file is converted",
+        )
+    coords = {key: value for key, value in a.coords.items() if "time" not in value.dims}
+    return b.assign_coords(coords)
+
+
+def _field(file: _File, name: str, wanted: Wanted) -> xr.DataArray:
+    """One variable of one file: on dask, with its unit, extra dims of length one dropped."""
+    stored = wanted.name or name
+    da = file.data[stored]
+    rows, columns = spatial_dims(da)
+    if "time" in da.coords and "time" not in da.dims and da["time"].ndim == 0:
+        da = da.expand_dims("time")
+    single = [dim for dim, size in da.sizes.items() if size == 1 and dim not in ("time", rows, columns)]
+    da = da.squeeze(single)
+    encoding = da.encoding
+    da = lazy_field(da, file.path)
+    if da.dtype.kind == "b":
+        da = da.astype("int8")
+    for value in wanted.missing:
+        da = da.where(da != value)
+    da, grown = _with_units(da, file.path, name, wanted)
+    if da.dtype == np.float64 and float32_is_exact_enough(encoding, grown):
+        da = da.astype(np.float32)
+    scalars = [key for key, value in da.coords.items() if value.ndim == 0]
+    da = da.drop_vars([key for key in da.coords if key not in {"lat", "lon", "time", *da.dims, *scalars}])
+    da = da.assign_coords({key: da[key].load() for key in scalars})
+    da.attrs = {key: value for key, value in da.attrs.items() if key in _KEPT_ATTRS}
+    da.encoding = {}
+    leading = ("time",) if "time" in da.dims else ()
+    return da.rename(name).transpose(*leading, ..., rows, columns)
+
+
+def _with_units(da: xr.DataArray, path: Path, name: str, wanted: Wanted) -> tuple[xr.DataArray, float]:
+    """The field in the unit wanted, and by how much the change can grow a value against its packing step."""
+    said = da.attrs.get("units")
+    have = wanted.file_units or (str(said).strip() if said is not None else "")
+    if wanted.file_units and said and conversion(str(said), wanted.file_units) != (1.0, 0.0):
+        log.warning("%s: %s says units %r; taken as %r, as file_units states", path, name, said, wanted.file_units)
+    if wanted.units is None:
+        return (da.assign_attrs(units=have) if have else da), 1.0
+    if not have:
+        raise OptionError(
+            f"{path}: variable {wanted.name or name!r} has no units attribute and is wanted in {wanted.units!r}",
+            fix=f"state the unit of its numbers, for instance file_units: {wanted.units}",
+            option=f"variables.{name}.units",
+        )
+    change = conversion(have, wanted.units)
+    converted = to_units(da.rename(name), wanted.units, have, option=f"variables.{name}.units")
+    # an offset of the unit (273.15) can add to the value but not to the step: two, generously, covers K and degC
+    return converted, 2.0 if change and change[1] and not is_difference(da.attrs) else 1.0
+
+
+def _together(fields: Mapping[str, xr.DataArray]) -> xr.Dataset:
+    """Variables of one grid and one time axis as a dataset."""
+    (first, a), *others = fields.items()
+    for name, b in others:
+        difference = grid_difference(a, b)
+        if difference:
+            raise InputError(
+                f"variables {first!r} and {name!r} are on different grids: {difference}",
+                fix="load them in stages of their own",
+            )
+        if ("time" in a.dims) and ("time" in b.dims) and not a["time"].equals(b["time"]):
+            raise InputError(
+                f"variables {first!r} and {name!r} have different times: {a.sizes['time']} and {b.sizes['time']} steps",
+                fix="load them in stages of their own; samples joins monthly data by year and month",
+            )
+    return xr.Dataset({name: da.assign_coords(lat=a["lat"], lon=a["lon"]) for name, da in fields.items()})

@@ -1,0 +1,105 @@
+"""Units: a small known set of conversions, and words for every other."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import xarray as xr
+
+from geoxai.errors import OptionError
+from geoxai.names import closest
+
+# A unit's value times the first number plus the second is the value in the family's own unit.
+_FAMILIES: dict[str, dict[str, tuple[float, float]]] = {
+    "temperature": {"K": (1, 0), "degC": (1, 273.15), "degF": (5 / 9, 459.67 * 5 / 9)},
+    "pressure": {"Pa": (1, 0), "hPa": (100, 0), "kPa": (1000, 0)},
+    "length": {"m": (1, 0), "mm": (1e-3, 0), "cm": (1e-2, 0), "km": (1e3, 0)},
+    "water column": {"kg m-2": (1, 0), "mm": (1, 0), "cm": (10, 0), "m": (1000, 0)},
+    "water flux": {
+        "kg m-2 s-1": (1, 0),
+        "mm s-1": (1, 0),
+        "mm h-1": (1 / 3600, 0),
+        "mm day-1": (1 / 86400, 0),
+        "kg m-2 day-1": (1 / 86400, 0),
+    },
+    "speed": {"m s-1": (1, 0), "km h-1": (1 / 3.6, 0), "knot": (1852 / 3600, 0)},
+    "fraction": {"1": (1, 0), "%": (1e-2, 0), "kg kg-1": (1, 0), "g kg-1": (1e-3, 0)},
+    "angle": {"degree": (1, 0), "radian": (57.29577951308232, 0)},
+}
+
+_SPELLINGS = {
+    "kelvin": "K", "kelvins": "K", "k": "K", "degk": "K", "deg_k": "K", "degree_k": "K", "degrees_k": "K",
+    "c": "degC", "degc": "degC", "deg_c": "degC", "deg c": "degC", "°c": "degC", "celsius": "degC",
+    "degree_c": "degC", "degrees_c": "degC", "degree_celsius": "degC", "degrees_celsius": "degC",
+    "degree celsius": "degC", "degrees celsius": "degC", "degree c": "degC", "degrees c": "degC",
+    "f": "degF", "degf": "degF", "deg_f": "degF", "°f": "degF", "fahrenheit": "degF", "degree_fahrenheit": "degF",
+    "pa": "Pa", "pascal": "Pa", "hpa": "hPa", "mb": "hPa", "mbar": "hPa", "millibar": "hPa", "millibars": "hPa",
+    "kpa": "kPa", "meter": "m", "meters": "m", "metre": "m", "metres": "m", "millimeter": "mm", "millimeters": "mm",
+    "percent": "%", "fraction": "1", "(0 - 1)": "1", "none": "1", "dimensionless": "1", "knots": "knot", "kt": "knot",
+    "degrees": "degree", "radians": "radian", "rad": "radian",
+    "mm d-1": "mm day-1", "mm hr-1": "mm h-1", "mm hour-1": "mm h-1", "mm sec-1": "mm s-1", "m sec-1": "m s-1",
+    "kg m-2 d-1": "kg m-2 day-1", "km hr-1": "km h-1",
+}  # fmt: skip
+
+_KNOWN = sorted({unit for family in _FAMILIES.values() for unit in family})
+
+
+def canonical_unit(text: str) -> str:
+    """The spelling used here for a unit (``degrees_C`` is ``degC``, ``m/s`` and ``m s**-1`` are ``m s-1``)."""
+    plain = re.sub(r"\s+", " ", text.strip().replace("**", "").replace("^", ""))
+    plain = re.sub(r"(?<=[a-zA-Z0-9])[.*](?=[a-zA-Z])", " ", plain)
+    head, *divisors = plain.split("/")
+    if divisors and all(re.fullmatch(r"\s*[a-zA-Z]+\d?\s*", divisor) for divisor in divisors):
+        parts = [re.fullmatch(r"([a-zA-Z]+)(\d?)", divisor.strip()) for divisor in divisors]
+        plain = " ".join([head.strip(), *(f"{part[1]}-{part[2] or 1}" for part in parts if part)])
+    return _SPELLINGS.get(plain.lower(), plain)
+
+
+def conversion(have: str, want: str) -> tuple[float, float] | None:
+    """Factor and offset that take values from one unit to another, or None where no conversion is known."""
+    have, want = canonical_unit(have), canonical_unit(want)
+    if have == want:
+        return 1.0, 0.0
+    for family in _FAMILIES.values():
+        if have in family and want in family:
+            (factor, offset), (to_factor, to_offset) = family[have], family[want]
+            return factor / to_factor, (offset - to_offset) / to_factor
+    return None
+
+
+def is_difference(attrs: dict[Any, Any]) -> bool:
+    """Whether a variable calls itself an anomaly: differences change unit without the offset between the scales."""
+    return any("anomal" in str(attrs.get(key, "")).lower() for key in ("standard_name", "long_name", "cell_methods"))
+
+
+def to_units(da: xr.DataArray, want: str, have: str, *, option: str | None = None) -> xr.DataArray:
+    """The field in another unit, lazily.
+
+    Parameters
+    ----------
+    da
+        Any field; one that calls itself an anomaly in its attributes is taken as a difference (1 K is 1 degC).
+    want, have
+        The unit wanted and the one the values are in. ``units`` of the result is spelled as wanted.
+    option
+        Option to blame in the ``OptionError`` raised where the conversion is unknown.
+    """
+    change = conversion(have, want)
+    if change is None:
+        hint = closest(want, _KNOWN)
+        raise OptionError(
+            f"variable {da.name!r} is in {have!r} and no conversion to {want!r} is known"
+            + (f"; did you mean {hint!r}?" if hint and conversion(have, hint) else ""),
+            fix=f"ask for {have!r}, or convert the file; units that convert: {', '.join(_KNOWN)}",
+            option=option,
+        )
+    factor, offset = change
+    if is_difference(da.attrs):
+        offset = 0.0
+    attrs = {**da.attrs, "units": want}
+    if factor != 1.0:
+        da = da * factor
+    if offset != 0.0:
+        da = da + offset
+    return da.assign_attrs(attrs)

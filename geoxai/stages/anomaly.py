@@ -1,0 +1,117 @@
+"""``anomaly``: departures from the climatology and, if wanted, from the linear trend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, field_validator
+
+from geoxai.errors import OptionError
+from geoxai.stages.stage import Context, LazyStage, Reference, Stage
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+class Anomaly(LazyStage):
+    """Departures from the mean of each month of the year, cell by cell, with an optional linear trend removed.
+
+    Climatology and trend are fitted once, on the years of `fit` alone, stored, and taken off all times lazily. Both are
+    fitted together by least squares, so that an annual cycle on a straight line leaves nothing. Missing values are
+    left out of the fit; a cell without any in a month stays missing in that month.
+
+    Choose `fit` inside the training years: a climatology or trend that has seen the test years tells the network
+    about them.
+    """
+
+    use: ClassVar[str] = "anomaly"
+    gives: ClassVar[str] = "grid"
+    fits: ClassVar[bool] = True
+
+    from_: Annotated[str | None, Reference("grid", nearest=True)] = Field(
+        None, alias="from", description="Stage whose fields become anomalies."
+    )
+    years: tuple[int, int] | None = Field(
+        None, alias="fit", description="First and last year of the fit, both included. Default: all times."
+    )
+    detrend: Literal["none", "linear"] = Field(
+        "none", description="`linear` also removes the straight line fitted to each cell over the years of `fit`."
+    )
+
+    @field_validator("years")
+    @classmethod
+    def _in_order(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
+        if value is not None and value[0] > value[1]:
+            raise ValueError(f"{value[0]} to {value[1]} runs backwards")
+        return value
+
+    def advise(self, name: str, stages: Mapping[str, Stage]) -> Iterator[tuple[str, str, str]]:
+        """Warn where the years of the fit meet the test or validation years of samples made from these anomalies."""
+        for other, stage in stages.items():
+            split = getattr(stage, "split", None)
+            if stage.gives != "samples" or not isinstance(split, Mapping) or name not in _origins(other, stages):
+                continue
+            for part in ("test", "validation"):
+                met = sorted(
+                    year for year in _years(split.get(part)) if self.years is None or _within(year, self.years)
+                )
+                if met:
+                    years = "all years" if self.years is None else f"{self.years[0]} to {self.years[1]}"
+                    yield (
+                        "fit",
+                        f"the climatology is fitted on {years}, which meets the {part} years of {other!r} "
+                        f"({len(met)} years from {met[0]} to {met[-1]})",
+                        "fit on the training years only",
+                    )
+
+    def fit(self, context: Context) -> xr.Dataset:
+        from geoxai.statistics.climatology import fit_climatology
+
+        return fit_climatology(context.sources["from"], self.years, self.detrend)
+
+    def skeleton(self, context: Context) -> xr.Dataset:
+        from geoxai.statistics.climatology import anomaly_skeleton, fit_times
+
+        ds = context.sources["from"]
+        if "time" not in ds.dims:
+            raise OptionError("anomalies need fields with a time axis", option="from")
+        fit_times(ds["time"], self.years, self.detrend)
+        return anomaly_skeleton(ds)
+
+    def open(self, context: Context) -> xr.Dataset:
+        from geoxai.statistics.climatology import anomalies
+
+        assert context.fitted is not None
+        return anomalies(context.sources["from"], context.fitted)
+
+
+def _within(year: int, years: tuple[int, int]) -> bool:
+    return years[0] <= year <= years[1]
+
+
+def _years(ranges: Any) -> set[int]:
+    """All years of one range ``(first, last)`` or of several."""
+    if not ranges:
+        return set()
+    several = ranges if isinstance(ranges[0], list | tuple) else [ranges]
+    return {year for first, last in several for year in range(first, last + 1)}
+
+
+def _origins(name: str, stages: Mapping[str, Stage]) -> set[str]:
+    """Every stage whose fields a stage reads, directly or through others."""
+    found: set[str] = set()
+    waiting = [name]
+    while waiting:
+        stage = stages.get(waiting.pop())
+        for field, info in type(stage).model_fields.items() if stage is not None else ():
+            if not any(isinstance(item, Reference) and "grid" in item.kinds for item in info.metadata):
+                continue
+            value = getattr(stage, field)
+            names = [value] if isinstance(value, str) else list(value or ())
+            waiting += [other for other in names if other not in found]
+            found.update(names)
+    return found
+
+
+STAGES: tuple[type[Stage], ...] = (Anomaly,)

@@ -1,0 +1,115 @@
+"""``load.netcdf``: fields from NetCDF files or a Zarr store."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from geoxai.stages.stage import Context, InputPath, LazyStage, Stage
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+Date = Annotated[int, Field(ge=0)] | str
+
+
+class Variable(BaseModel):
+    """What is wanted of one variable."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str | None = Field(None, description="Its name in the files, where it differs from the name it shall have.")
+    units: str | None = Field(
+        None,
+        description="Unit wanted. Known conversions: K, degC, degF; Pa, hPa, kPa; m, cm, mm, km; kg m-2 and mm of "
+        "water; kg m-2 s-1, mm day-1, mm h-1; m s-1, km h-1, knot; 1, %, g kg-1. A variable that calls itself an "
+        "anomaly changes between K and degC without 273.15. Default: as in the files.",
+    )
+    file_units: str | None = Field(
+        None, description="Unit of the numbers in the files, where the files do not say or say wrong."
+    )
+    missing: list[float] = Field([], description="Further numbers in the files that mean missing, such as -999.")
+
+
+class LoadNetcdf(LazyStage):
+    """Fields from NetCDF files or a Zarr store, lazily, with coordinates called lat, lon and time.
+
+    Several files follow each other in time or hold different variables of one grid. Longitude convention, latitude
+    direction and calendar stay those of the files; time must be in order, without duplicates or overlaps. Fill values
+    become NaN, packed integers float32 where that tells all packed values apart. Dims of length one are dropped.
+    """
+
+    use: ClassVar[str] = "load.netcdf"
+    gives: ClassVar[str] = "grid"
+
+    path: Annotated[str | list[str], InputPath()] = Field(
+        description="A file, a glob such as `data/sst_*.nc`, a Zarr store, or a list of them."
+    )
+    variables: dict[str, Variable | None] | None = Field(
+        None,
+        description="Variables by the name they shall have: `{sst: {name: tos, units: degC}}`, or a list of names. "
+        "Default: every variable on the grid, as it is.",
+    )
+    time: tuple[Date | None, Date | None] | None = Field(
+        None,
+        description="First and last time, years or dates, both included in whole: `[1980, 2018]`, `['1980-03', null]`.",
+    )
+    lat: tuple[float, float] | None = Field(None, description="South and north edge of a box, in degrees.")
+    lon: tuple[float, float] | None = Field(
+        None,
+        description="West and east edge in degrees, going eastwards, either convention: `[120, -80]` crosses the date "
+        "line, `[-20, 30]` Greenwich.",
+    )
+    coordinates: dict[str, str] = Field(
+        {}, description="Names in the files of `lat`, `lon` and `time`, where the files do not make them clear."
+    )
+
+    @field_validator("variables", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        return dict.fromkeys(value) if isinstance(value, list) and all(isinstance(v, str) for v in value) else value
+
+    @field_validator("variables")
+    @classmethod
+    def _some(cls, value: dict[str, Variable | None] | None) -> dict[str, Variable | None] | None:
+        if value is not None and not value:
+            raise ValueError("no variable is named; leave the option out for all of them")
+        return value
+
+    @field_validator("lat")
+    @classmethod
+    def _south_first(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and value[0] > value[1]:
+            raise ValueError("give south first, then north")
+        return value
+
+    @field_validator("coordinates")
+    @classmethod
+    def _known(cls, value: dict[str, str]) -> dict[str, str]:
+        for axis in value:
+            if axis not in ("lat", "lon", "time"):
+                raise ValueError(f"{axis!r} is none of lat, lon, time")
+        return value
+
+    def open(self, context: Context) -> xr.Dataset:
+        from geoxai.readers.netcdf import Wanted, open_netcdf
+
+        wanted = None
+        if self.variables is not None:
+            options = {name: variable or Variable.model_validate({}) for name, variable in self.variables.items()}
+            wanted = {
+                name: Wanted(variable.name, variable.units, variable.file_units, tuple(variable.missing))
+                for name, variable in options.items()
+            }
+        return open_netcdf(
+            self.path,
+            wanted,
+            time=self.time or (None, None),
+            lat=self.lat,
+            lon=self.lon,
+            coordinates=self.coordinates,
+        )
+
+
+STAGES: tuple[type[Stage], ...] = (LoadNetcdf,)
