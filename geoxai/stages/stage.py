@@ -100,6 +100,14 @@ class Stage(BaseModel):
     gives: ClassVar[str]
     fits: ClassVar[bool] = False
 
+    def advise(self, name: str, stages: Mapping[str, Stage]) -> Iterable[tuple[str, str, str]]:
+        """What a user should think about before running this stage, as warnings of ``check``.
+
+        Yields (dotted option, one sentence, what to do about it). ``name`` is this stage's own; ``stages`` are all of
+        the config in dependency order with their references filled in. Reads options only, never files.
+        """
+        return ()
+
     def fit(self, context: Context) -> xr.Dataset:
         """What is fitted once and stored before anything reads this stage (only called where ``fits`` is true)."""
         raise NotImplementedError

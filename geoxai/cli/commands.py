@@ -1,0 +1,169 @@
+"""The commands. Each loads a config, calls one function of the layer below, and shows what it says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+import geoxai
+from geoxai.cli.failures import plainly, show
+from geoxai.errors import OptionError
+from geoxai.names import unknown
+
+if TYPE_CHECKING:
+    from geoxai.config import Config
+
+app = typer.Typer(
+    name="geoxai",
+    help="Explain networks on gridded geoscience data: from NetCDF and a trained network to relevance maps.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ConfigFile = Annotated[str, typer.Argument(metavar="CONFIG", help="The YAML file of the experiment.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Replace one value, for example stages.network.epochs=50. Repeatable."
+    ),
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"geoxai {geoxai.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _geoxai(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(
+    config: ConfigFile,
+    set_: Set = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="STAGE", help="Run this stage and what it needs. Repeatable.")
+    ] = None,
+    force: Annotated[
+        list[str] | None,
+        typer.Option("--force", metavar="STAGE", help="Compute this stage again though it is done. Repeatable."),
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Run an experiment; the same command again goes on where it stopped.
+
+    Exit codes: 0 done, 1 failed, 2 bad config, 3 input missing or unreadable, 4 partial (run again), 130 and 143
+    interrupted.
+    """
+    with plainly(debug):
+        loaded = _load(config, set_)
+        for option, names in (("--only", only), ("--force", force)):
+            for name in names or ():
+                if name not in loaded.stages:
+                    raise OptionError(f"{option}: {unknown('stage', name, loaded.stages)}")
+        from geoxai import pipeline
+
+        result = pipeline.run(loaded, only=tuple(only or ()), force=tuple(force or ()))
+        if result.message:
+            typer.echo(result.message, err=result.exit_code != 0)
+        raise typer.Exit(result.exit_code)
+
+
+@app.command()
+def check(config: ConfigFile, set_: Set = None, debug: Debug = False) -> None:
+    """Check a config: YAML, options, references, files. Reads no data and tells every mistake at once."""
+    with plainly(debug):
+        loaded = _load(config, set_)
+        typer.echo(f"{config}: fine, {len(loaded.stages)} stages: {', '.join(loaded.stages)}")
+
+
+@app.command()
+def plan(config: ConfigFile, set_: Set = None, debug: Debug = False) -> None:
+    """Show what a run would do: order, shapes, memory, units done and to do, and why."""
+    with plainly(debug):
+        loaded = _load(config, set_)
+        from geoxai import pipeline
+
+        typer.echo(pipeline.plan(loaded).render())
+
+
+@app.command()
+def rules(config: ConfigFile, set_: Set = None, debug: Debug = False) -> None:
+    """Show, operation by operation, which relevance rule explains the network of a config."""
+    with plainly(debug):
+        loaded = _load(config, set_)
+        from geoxai import pipeline
+
+        typer.echo(pipeline.rules(loaded))
+
+
+@app.command()
+def schema(
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write it to a file.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Print the JSON Schema of a config, which editors use to complete and check it."""
+    with plainly(debug):
+        from geoxai.config import json_schema
+
+        text = json.dumps(json_schema(), indent=1)
+        if output is None:
+            typer.echo(text)
+        else:
+            output.write_text(text + "\n", encoding="utf-8")
+
+
+@app.command()
+def init(
+    name: Annotated[str, typer.Argument(help="Name of the experiment and of its file.")] = "enso",
+    template: Annotated[str, typer.Option("--template", help="Which starter to write.")] = "enso",
+    force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Write a commented config to start from, and the schema beside it that editors complete it with."""
+    with plainly(debug):
+        from geoxai.cli.starter import write_starter
+
+        config, schema_file = write_starter(name, template, force=force)
+        typer.echo(f"wrote {config} and {schema_file}\n  next: geoxai check {config}; geoxai run {config}")
+
+
+@app.command()
+def stages(
+    name: Annotated[str | None, typer.Argument(help="A stage, to see its options.")] = None,
+    debug: Debug = False,
+) -> None:
+    """List the stages, or show what one does and its options."""
+    with plainly(debug):
+        from geoxai.cli.listing import manual, overview
+        from geoxai.stages import registry
+
+        known = registry()
+        if name is None:
+            typer.echo(overview(known))
+        elif name in known:
+            typer.echo(manual(name, known[name]))
+        else:
+            raise OptionError(unknown("stage", name, known))
+
+
+def _load(path: str, overrides: list[str] | None) -> Config:
+    """The config, its warnings shown."""
+    from geoxai.config import load
+
+    config = load(path, overrides or ())
+    show(config.warnings)
+    return config

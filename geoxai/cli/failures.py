@@ -1,0 +1,88 @@
+"""How a command ends when something goes wrong: one clear sentence, an exit code, and no traceback."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+
+from geoxai.config import ConfigError, Diagnostic
+from geoxai.errors import GeoxaiError
+
+FAILED, INTERRUPTED, TERMINATED = 1, 130, 143
+
+
+class _Terminated(BaseException):
+    """SIGTERM, raised in the main thread so that everything open is closed on the way out."""
+
+
+@contextmanager
+def plainly(debug: bool) -> Iterator[None]:
+    """Ends the command with the exit code of whatever is raised inside; with ``debug`` the traceback is shown."""
+    try:
+        with _termination_raised():
+            yield
+    except typer.Exit:
+        raise
+    except (KeyboardInterrupt, _Terminated) as stop:
+        interrupted = isinstance(stop, KeyboardInterrupt)
+        word = "interrupted" if interrupted else "terminated"
+        typer.echo(f"{word}; run the same command again to go on where it stopped", err=True)
+        raise typer.Exit(INTERRUPTED if interrupted else TERMINATED) from None
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        if debug:
+            raise
+        _tell(error)
+        raise typer.Exit(getattr(error, "exit_code", FAILED)) from None
+
+
+def show(findings: Iterable[Diagnostic]) -> None:
+    """Writes findings to stderr, in colour on a terminal."""
+    if sys.stderr.isatty():
+        from rich.console import Console
+
+        console = Console(stderr=True, soft_wrap=True, highlight=False)
+        for finding in findings:
+            console.print(finding.styled())
+    else:
+        for finding in findings:
+            typer.echo(finding.render(), err=True)
+
+
+def _tell(error: Exception) -> None:
+    if isinstance(error, ConfigError):
+        show(error.diagnostics)
+    elif isinstance(error, GeoxaiError):
+        typer.echo(f"error: {error.message}" + (f"\n  {error.fix}" if error.fix else ""), err=True)
+    elif isinstance(error, MemoryError):
+        typer.echo("error: out of memory\n  lower compute.workers or the batch size", err=True)
+    elif isinstance(error, OSError) and error.strerror:
+        where = f": {error.filename}" if error.filename else ""
+        typer.echo(f"error: {error.strerror}{where}", err=True)
+    else:
+        message = " ".join(str(error).split())
+        typer.echo(f"unexpected error: {type(error).__name__}: {message}\n  --debug shows where it came from", err=True)
+
+
+@contextmanager
+def _termination_raised() -> Iterator[None]:
+    """SIGTERM as an exception while a command works, where handlers can be set (the main thread)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: Any) -> None:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

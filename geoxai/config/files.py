@@ -1,0 +1,41 @@
+"""Input files named in a config: made absolute, and looked for."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from pathlib import Path
+
+from geoxai.names import closest
+from geoxai.paths import expand
+
+
+def is_remote(path: str) -> bool:
+    """Whether a path is a URL such as ``s3://bucket/key``."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", path) is not None
+
+
+def absolute(path: str, base: Path) -> str:
+    """A path or glob relative to ``base`` made absolute; URLs stay as they are."""
+    return path if is_remote(path) else os.path.normpath(base / Path(path).expanduser())
+
+
+def missing(path: str) -> tuple[str, str] | None:
+    """Why no file is at an absolute path or glob, and a remedy; None where there is one. URLs are not looked up."""
+    if is_remote(path) or any(file.exists() for file in expand(path)):
+        return None
+    message = f"no file matches {path}" if glob.has_magic(path) else f"there is no file {path}"
+    folder = Path(path).parent
+    while not folder.exists() or glob.has_magic(str(folder)):
+        folder = folder.parent
+    if folder != Path(path).parent:
+        below = Path(path).relative_to(folder).parts[0]
+        near = closest(below, (p.name for p in folder.iterdir() if p.is_dir())) if os.access(folder, os.R_OK) else None
+        return message, f"{folder} has no folder {below!r}" + (f"; did you mean {near!r}?" if near else "")
+    names = sorted(p.name for p in folder.iterdir()) if os.access(folder, os.R_OK) else []
+    near = closest(Path(path).name, names)
+    if near:
+        return message, f"did you mean {near!r}?"
+    some = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    return message, f"the folder {folder} holds {some or 'nothing'}"

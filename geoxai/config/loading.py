@@ -1,0 +1,179 @@
+"""From a YAML file to a config; every mistake in it is told in one pass."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from geoxai.config.config import Config, plain
+from geoxai.config.diagnostic import ConfigError, Diagnostic, suggestion
+from geoxai.config.document import Document, Path_, read
+from geoxai.config.envelope import Envelope
+from geoxai.config.files import absolute, missing
+from geoxai.config.markers import Mark, marks
+from geoxai.config.overrides import override
+from geoxai.config.references import dependency_order, link
+from geoxai.config.validation import validate
+from geoxai.config.variables import substitute
+from geoxai.stages import registry
+from geoxai.stages.stage import InputPath, Stage
+
+# Files and folders of a run folder that those of a stage must not meet.
+RESERVED = ("config", "figures", "ledger", "report", "run")
+
+
+def load(path: Path | str, overrides: Iterable[str] = ()) -> Config:
+    """The config in a YAML file.
+
+    Parameters
+    ----------
+    path
+        The file.
+    overrides
+        Assignments ``a.b=value`` as of ``--set``, applied in order before variables are replaced.
+
+    Raises
+    ------
+    ConfigError
+        With every mistake found, each at its place: exit code 2, or 3 where only input files are missing.
+    """
+    overrides = tuple(overrides)
+    document = _mapping(path)
+    document.findings += filter(None, [override(document, assignment) for assignment in overrides])
+    substitute(document)
+    return _build(document, Path(path), overrides, fresh=True)
+
+
+def load_resolved(path: Path | str) -> Config:
+    """The config in a ``config.resolved.yaml``, quickly: no variables, no look for files, no advice."""
+    return _build(_mapping(path), Path(path), (), fresh=False)
+
+
+def _mapping(path: Path | str) -> Document:
+    """The document in a file, which must be a mapping and free of syntax errors."""
+    document = read(path)
+    if document.data is None and not document.findings:
+        fix = "geoxai init writes a config to start from"
+        document.findings.append(Diagnostic(document.key_place(()), "the config is empty", fix))
+    elif document.data is not None and not isinstance(document.data, dict):
+        message = "a config is a mapping with the keys version, name, output, compute, vars and stages"
+        document.findings.append(Diagnostic(document.key_place(()), message))
+    if not isinstance(document.data, dict):
+        raise ConfigError(document.findings)
+    return document
+
+
+def _build(document: Document, path: Path, overrides: tuple[str, ...], *, fresh: bool) -> Config:
+    findings = document.findings
+    envelope, wrong = validate(Envelope, document.data, document, ())
+    given = document.data.get("stages")
+    stages: dict[str, Stage | None] = {}
+    for name, options in given.items() if isinstance(given, dict) else ():
+        stages[name], more = _stage(name, options, document)
+        wrong += more
+    cannot_be_told = {document.value_place(p) for p in document.unresolved}
+    findings += [finding for finding in wrong if finding.place not in cannot_be_told]
+    links = link(stages, document)
+    findings += links.findings
+    if fresh:
+        for name, stage in stages.items():
+            findings += _missing_files(name, stage, document) if stage else ()
+    if findings or envelope is None:
+        raise ConfigError(_in_order(findings))
+
+    done: dict[str, Stage] = {}
+    for name in dependency_order(links.reads):
+        done[name], more = _filled(name, stages[name], links.filled[name], document)
+        findings += more
+    if findings:
+        raise ConfigError(_in_order(findings))
+    title = envelope.name or re.sub(r"[^\w.-]", "-", path.stem)
+    folder = absolute(envelope.output.dir or f"runs/{title}", Path.cwd())
+    config = Config(
+        path=path,
+        text=document.text,
+        name=title,
+        output=envelope.output.model_copy(update={"dir": folder}),
+        compute=envelope.compute,
+        stages=done,
+        overrides=overrides,
+        _document=document,
+    )
+    return config.advised() if fresh else config
+
+
+def _stage(name: str, options: Any, document: Document) -> tuple[Stage | None, list[Diagnostic]]:
+    """One stage and what is wrong with it. A stage with mistakes keeps its references, so that they can be followed."""
+    path = ("stages", name)
+    wrong: list[Diagnostic] = []
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name):
+        fix = "use letters, digits, _ and -, starting with a letter: it becomes a file name"
+        wrong.append(Diagnostic(document.key_place(path), f"{name!r} cannot be the name of a stage", fix))
+    elif name.lower() in RESERVED:
+        message = f"a stage cannot be called {name!r}: the run folder uses that name"
+        wrong.append(Diagnostic(document.key_place(path), message, "choose another name"))
+    if not isinstance(options, dict):
+        message = f"stage {name!r} must be a mapping with the key 'use'"
+        wrong.append(Diagnostic(document.value_place(path), message, f"{name}: {{use: ...}}"))
+        return None, wrong
+    use = options.get("use")
+    if use is None:
+        message = f"stage {name!r} needs 'use'"
+        glued = next((key for key in options if key.startswith("use:")), None)
+        fix = f"write a blank after the colon: use: {glued[4:]}" if glued else f"use: one of {', '.join(registry())}"
+        wrong.append(Diagnostic(document.key_place(path), message, fix))
+        return None, wrong
+    if not isinstance(use, str) or use not in registry():
+        place = document.value_place((*path, "use"))
+        wrong.append(Diagnostic(place, f"unknown stage type {str(use)!r}", suggestion(str(use), registry())))
+        return None, wrong
+    kind = registry()[use]
+    rest = {option: value for option, value in options.items() if option != "use"}
+    stage, more = validate(kind, rest, document, path)
+    return stage or kind.model_construct(**{o: v for o, v in rest.items() if _is_text(v)}), wrong + more
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(item, str) for item in value))
+
+
+def _files(mark: Mark) -> list[tuple[Path_, str]]:
+    """The paths in one option, each with the place of its item."""
+    if isinstance(mark.value, list):
+        return [((*mark.path, str(i)), item) for i, item in enumerate(mark.value)]
+    return [(mark.path, mark.value)] if mark.value else []
+
+
+def _missing_files(name: str, stage: Stage, document: Document) -> list[Diagnostic]:
+    findings = []
+    for mark in marks(stage, InputPath):
+        for option, file in _files(mark):
+            path = ("stages", name, *option)
+            problem = missing(absolute(file, Path.cwd()))
+            if problem and not any(path[: len(p)] == p for p in document.unresolved):
+                findings.append(Diagnostic(document.value_place(path), *problem, exit_code=3))
+    return findings
+
+
+def _filled(
+    name: str, stage: Stage | None, references: dict[Path_, str | list[str]], document: Document
+) -> tuple[Stage, list[Diagnostic]]:
+    """A stage with the references that were left out, and absolute input files."""
+    assert stage is not None
+    options = plain(stage)
+    changes: dict[Path_, Any] = dict(references)
+    changes |= {path: absolute(file, Path.cwd()) for mark in marks(stage, InputPath) for path, file in _files(mark)}
+    for (*parents, key), value in changes.items():
+        here: Any = options
+        for parent in parents:
+            here = here[int(parent)] if isinstance(here, list) else here[parent]
+        here[int(key) if isinstance(here, list) else key] = value
+    filled, wrong = validate(type(stage), options, document, ("stages", name))
+    return filled or stage, wrong
+
+
+def _in_order(findings: Iterable[Diagnostic]) -> list[Diagnostic]:
+    """Each finding once, as they stand in the file; those of ``--set`` first."""
+    return sorted(dict.fromkeys(findings), key=lambda finding: (finding.place.line, finding.place.column))

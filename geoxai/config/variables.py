@@ -1,0 +1,107 @@
+"""``vars`` and ``${vars.x}``: the only reuse in a config, resolved before validation with positions kept."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, NamedTuple
+
+from geoxai.config.diagnostic import Diagnostic, Place, suggestion
+from geoxai.config.document import Document, Path_
+
+_PATTERN = re.compile(r"(?P<escape>\$\$\{)|\$\{(?P<name>[^{}]*)\}|(?P<open>\$\{)")
+
+
+def substitute(document: Document) -> None:
+    """Replaces every ``${vars.x}`` in the data of a document; what cannot be is added to its findings.
+
+    Text that is one variable and nothing else becomes the variable's value, of any type; inside longer text a variable
+    must be a single value and stands as it was written. ``$${`` is a plain ``${``.
+    """
+    work = _Substitution(document)
+    document.data = {key: work.value((key,), value) for key, value in document.data.items()}
+
+
+class _Variable(NamedTuple):
+    value: Any
+    text: str | None
+
+
+class _Substitution:
+    def __init__(self, document: Document):
+        self.document = document
+        self.done: dict[Path_, Any] = {}
+        self.under_way: list[Path_] = []
+
+    def value(self, path: Path_, value: Any) -> Any:
+        """The value at a path with its variables replaced."""
+        if isinstance(value, dict):
+            return {key: self.value((*path, key), item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self.value((*path, str(i)), item) for i, item in enumerate(value)]
+        if not isinstance(value, str) or "${" not in value:
+            return value
+        if path not in self.done:
+            self.under_way.append(path)
+            self.done[path] = self.text(path, value)
+            self.under_way.pop()
+        return self.done[path]
+
+    def text(self, path: Path_, text: str) -> Any:
+        whole = _PATTERN.fullmatch(text)
+        if whole and whole["name"] is not None:
+            found = self.variable(path, whole)
+            return text if found is None else found.value
+        return _PATTERN.sub(lambda match: self.piece(path, match), text)
+
+    def piece(self, path: Path_, match: re.Match) -> str:
+        """What stands inside a longer text for one match: a number as it was written."""
+        if match["escape"]:
+            return "${"
+        found = self.variable(path, match)
+        if found is None:
+            return match[0]
+        if isinstance(found.value, dict | list):
+            kind = "a mapping" if isinstance(found.value, dict) else "a list"
+            self.complain(path, match, f"{match[0]} is {kind} and cannot be part of a text", "use it alone")
+        if isinstance(found.value, str):
+            return found.value
+        return found.text if found.text is not None and "$" not in found.text else json.dumps(found.value)
+
+    def at(self, path: Path_) -> Any:
+        """The value as given at a path."""
+        here = self.document.data
+        for key in path:
+            here = here[int(key)] if isinstance(here, list) else here[key]
+        return here
+
+    def variable(self, path: Path_, match: re.Match) -> _Variable | None:
+        """The variable that a match names, or None after a complaint."""
+        name = (match["name"] or "").strip()
+        found, rest = self.document.find(name)
+        problem: tuple[str, str] | None = None
+        if match["open"]:
+            problem = "'${' is never closed", "write ${vars.name}, or $${ for a plain ${"
+        elif not name.startswith("vars."):
+            problem = f"unknown variable {match[0]}", "only ${vars.name} is replaced; $${ is a plain ${"
+        elif rest:
+            known = [".".join(path[1:]) for path in self.document.spots if path[:1] == ("vars",) and len(path) == 2]
+            problem = f"unknown variable {name!r}", suggestion(name.removeprefix("vars."), known)
+        elif any(found == active[: len(found)] for active in self.under_way):
+            problem = f"the variable {name!r} is defined by itself", "give it a plain value"
+        if problem:
+            self.complain(path, match, *problem)
+            return None
+        value = self.value(found, self.at(found))
+        if found in self.document.unresolved:
+            self.document.unresolved.add(path)
+        return _Variable(value, self.document.spots[found].text)
+
+    def complain(self, path: Path_, match: re.Match, message: str, fix: str) -> None:
+        spot = self.document.spots.get(path)
+        place = spot.value if spot else self.document.value_place(path)
+        column = place.snippet.find(match[0], max(place.column - 1, 0)) + 1 if place.line else 0
+        if column:
+            place = Place(place.file, place.line, column, place.snippet)
+        self.document.findings.append(Diagnostic(place, message, fix))
+        self.document.unresolved.add(path)
