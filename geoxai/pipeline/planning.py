@@ -9,7 +9,7 @@ from geoxai.config import Config
 from geoxai.pipeline.fingerprints import changed, ingredients
 from geoxai.pipeline.ledger import Ledger, StageEntry
 from geoxai.pipeline.units import describe
-from geoxai.pipeline.workspace import Workspace, bind, is_done, upstream
+from geoxai.pipeline.workspace import Workspace, bind, check_skeletons, is_done, upstream
 from geoxai.stages.stage import LazyStage, OutputStage
 
 
@@ -60,6 +60,7 @@ def plan(config: Config) -> Plan:
         What ``run`` would refuse: unknown variables, dims that do not fit between stages, unreadable files.
     """
     workspace = bind(config)
+    check_skeletons(workspace, config.stages)
     compute = config.compute
     executor = f"{compute.executor}, {compute.threads_per_worker} thread a worker, device {workspace.device}"
     return Plan(str(workspace.run_dir), executor, tuple(_stage_plan(workspace, name) for name in config.stages))

@@ -72,13 +72,13 @@ def run_log(record: Record) -> Iterator[None]:
     root.setLevel(logging.DEBUG if before == logging.DEBUG else logging.INFO)
     handler = logging.FileHandler(record.workspace.run_dir / "run.log")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    keeper = _Keeper(record)
-    for one in (handler, keeper):
+    handlers = (handler, _Keeper(record), _Console())
+    for one in handlers:
         root.addHandler(one)
     try:
         yield
     finally:
-        for one in (handler, keeper):
+        for one in handlers:
             root.removeHandler(one)
         handler.close()
         root.setLevel(before)
@@ -91,6 +91,17 @@ class _Keeper(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self._record.warn(record.getMessage())
+
+
+class _Console(logging.Handler):
+    """What is logged, on stderr: everything where nobody watches a progress bar, else warnings."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING if sys.stderr.isatty() else logging.INFO)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        word = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
+        print(f"{word}{record.getMessage()}", file=sys.stderr, flush=True)
 
 
 def _versions() -> Iterator[tuple[str, str]]:

@@ -1,2 +1,77 @@
-def write_report(*a):
-    pass
+"""The report of a run: what the run folder holds, put before a reader."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from geoxai.pipeline.files import read_json, write_text
+from geoxai.pipeline.ledger import Ledger
+from geoxai.pipeline.record import Record
+from geoxai.pipeline.workspace import Workspace, fit_store
+from geoxai.plotting.report import Report, StageLine, Store, render_report
+from geoxai.stages.stage import LazyStage, OutputStage
+
+_STATUS = {0: "complete", 4: "partial", 130: "interrupted", 143: "interrupted"}
+
+
+def write_report(workspace: Workspace, record: Record, exit_code: int, message: str) -> None:
+    """Write ``report.html`` from the ledger, the summaries and the figures as they are now."""
+    config, run_dir = workspace.config, workspace.run_dir
+    facts: dict[str, Any] = read_json(run_dir / "run.json") or {}
+    report = Report(
+        title=config.name,
+        status=_STATUS.get(exit_code, "failed"),
+        message=message,
+        started=facts.get("started", ""),
+        seconds=facts.get("seconds"),
+        stages=tuple(_line(workspace, record, name) for name in config.stages),
+        warnings=tuple(record.warnings),
+        figures=tuple(file for name in config.stages for file in _files(workspace, name) if file.parent.name == "figures"),
+        summaries={name: found for name in config.stages if (found := read_json(run_dir / f"{name}.json"))},
+        stores=tuple(_stores(workspace)),
+        config=config.text,
+        provenance={key: facts[key] for key in ("config_hash", "versions", "torch_build", "compute", "host") if key in facts},
+    )
+    write_text(run_dir / "report.html", render_report(report))
+
+
+def _line(workspace: Workspace, record: Record, name: str) -> StageLine:
+    stage, told = workspace.stage(name), record.stages.get(name, {})
+    entry = Ledger(workspace.run_dir, name).read()
+    counted = entry is not None and not isinstance(stage, LazyStage | OutputStage)
+    done = len([u for u in Ledger(workspace.run_dir, name).done(entry.fingerprint) if u < entry.units]) if entry else None
+    state = told.get("state", "complete" if workspace.complete(name) else "not run")
+    return StageLine(
+        name=name,
+        use=stage.use,
+        state=state,
+        units_done=done if counted else None,
+        units=entry.units if entry and counted else None,
+        seconds=told.get("seconds"),
+        note=told.get("because", ""),
+    )
+
+
+def _files(workspace: Workspace, name: str) -> list[Path]:
+    """The files that an output stage wrote."""
+    if not isinstance(workspace.stage(name), OutputStage):
+        return []
+    return [workspace.run_dir / file for file in Ledger(workspace.run_dir, name).notes(0).get("files", [])]
+
+
+def _stores(workspace: Workspace) -> list[Store]:
+    """What a reader may open: what was written for people first, then the stores of the stages."""
+    found = [
+        Store(str(file.relative_to(workspace.run_dir)), f"written by {name}")
+        for name in workspace.config.stages
+        for file in _files(workspace, name)
+        if file.exists() and file.parent.name != "figures" and file.is_relative_to(workspace.run_dir)
+    ]
+    for name, stage in workspace.config.stages.items():
+        path = workspace.run_dir / f"{name}.zarr"
+        if path.exists():
+            found.append(Store(path.name, f"{stage.gives} of {stage.use}"))
+        if fit_store(workspace.run_dir, name).exists():
+            found.append(Store(fit_store(workspace.run_dir, name).name, f"what {stage.use} fitted"))
+    return found

@@ -24,7 +24,7 @@ from geoxai.pipeline.progress import Report, progress
 from geoxai.pipeline.record import Record, run_log
 from geoxai.pipeline.reporting import write_report
 from geoxai.pipeline.units import begin, provenance, steady
-from geoxai.pipeline.workspace import Workspace, bind, fit_store, is_done, save_config, upstream
+from geoxai.pipeline.workspace import Workspace, bind, check_skeletons, fit_store, is_done, save_config, upstream
 from geoxai.stages.stage import LazyStage, OutputStage, ReducedStage, Stage
 
 log = logging.getLogger("geoxai.pipeline")
@@ -91,6 +91,8 @@ def _locked_run(workspace: Workspace, chosen: list[str], forced: list[str]) -> R
     exit_code, message = FAILED, "stopped by an error"
     try:
         with _sigterm(), run_log(record):
+            for finding in workspace.config.warnings:
+                record.warn(finding.message)
             sweep(workspace.run_dir)
             save_config(workspace)
             for name in forced:
@@ -116,11 +118,7 @@ def _locked_run(workspace: Workspace, chosen: list[str], forced: list[str]) -> R
 
 def _do_stages(workspace: Workspace, record: Record, chosen: list[str]) -> tuple[int, str]:
     """Check every stage against what it will get, then do them in order."""
-    for name in chosen:
-        try:
-            workspace.skeleton(name)
-        except GeoxaiError as error:
-            return error.exit_code, _told(workspace, name, error)
+    check_skeletons(workspace, chosen)
     record.write(None, "running")
     with executor(workspace) as execute, progress() as report:
         going = _Run(workspace, record, execute, report)
@@ -201,7 +199,8 @@ def _units(going: _Run, name: str) -> None:
     failures: list[GeoxaiError] = []
     for outcome in going.execute(name, todo):
         for warning in outcome.warnings:
-            going.record.warn(warning)
+            if warning not in going.record.warnings:
+                log.warning("%s", warning)
         if isinstance(outcome.error, DiskError):
             raise outcome.error
         if outcome.error is not None:
@@ -252,10 +251,8 @@ def _ending(going: _Run) -> tuple[int, str]:
 
 
 def _told(workspace: Workspace, name: str, error: GeoxaiError) -> str:
-    """An error at its place in the config where an option is to blame, else with its stage."""
-    if error.option is not None:
-        return workspace.config.locate(name, error.option, error).render()
-    return f"stage {name}: {error}"
+    """An error at its place in the config: the option to blame, or its stage."""
+    return workspace.config.locate(name, error.option, error).render()
 
 
 def _command(workspace: Workspace) -> str:

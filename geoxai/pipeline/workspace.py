@@ -5,13 +5,14 @@ Nothing is shipped between processes: a worker rebuilds all this from ``config.r
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from geoxai.config import Config, dump, load_resolved
+from geoxai.config import Config, ConfigError, dump, load_resolved
+from geoxai.errors import GeoxaiError
 from geoxai.pipeline import fingerprints
 from geoxai.pipeline.files import write_text
 from geoxai.pipeline.ledger import Ledger
@@ -119,6 +120,28 @@ def is_done(workspace: Workspace, ledger_name: str, fingerprint: str) -> bool:
         and (workspace.run_dir / f"{ledger_name}.zarr").exists()
         and ledger.done(fingerprint) >= set(range(entry.all_units))
     )
+
+
+def check_skeletons(workspace: Workspace, names: Iterable[str]) -> None:
+    """Check stages against what they will get, before anything is computed.
+
+    Raises
+    ------
+    ConfigError
+        With every mistake found, each at its place in the config. A stage that reads a mistaken one is not looked at.
+    """
+    findings, mistaken = [], set()
+    for name in names:
+        if mistaken & set(upstream(workspace.config, name)):
+            mistaken.add(name)
+            continue
+        try:
+            workspace.skeleton(name)
+        except GeoxaiError as error:
+            mistaken.add(name)
+            findings.append(workspace.config.locate(name, error.option, error))
+    if findings:
+        raise ConfigError(findings)
 
 
 def upstream(config: Config, name: str) -> list[str]:
