@@ -1,0 +1,108 @@
+"""Checkpoints of a training: whole or not there, and only ever taken up by the training they belong to."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from geoxai.models.networks import digest_of
+
+
+@dataclass(frozen=True)
+class Curves:
+    """One number per epoch: mean training loss while the weights moved; l2 penalty and validation loss at its end.
+
+    Losses are without the penalty. ``best_epoch`` counts from 1: the epoch whose weights were kept.
+    """
+
+    training_loss: tuple[float, ...] = ()
+    penalty: tuple[float, ...] = ()
+    validation_loss: tuple[float, ...] = ()
+    best_epoch: int = 0
+
+    @property
+    def epochs(self) -> int:
+        return len(self.training_loss)
+
+
+@dataclass
+class State:
+    """A training while it goes on: what must be kept so that it can go on elsewhere with the same bits."""
+
+    module: nn.Module
+    optimiser: torch.optim.Optimizer
+    generator: torch.Generator
+    curves: Curves
+    best_loss: float
+    best_weights: dict[str, Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint file, and the identity of the training it is for (``identity``); without a path nothing is kept."""
+
+    path: Path | None
+    belongs_to: str
+
+    def save(self, state: State) -> None:
+        if self.path is None:
+            return
+        kept = {
+            "belongs_to": self.belongs_to,
+            "curves": asdict(state.curves),
+            "best_loss": state.best_loss,
+            "best_weights": state.best_weights,
+            "weights": state.module.state_dict(),
+            "optimiser": state.optimiser.state_dict(),
+            "generator": state.generator.get_state(),
+        }
+        save_whole(kept, self.path)
+
+    def restore(self, state: State) -> None:
+        """Bring a training to where the checkpoint is, if there is one and it belongs to this very training."""
+        if self.path is None or not self.path.is_file():
+            return
+        found = torch.load(self.path, map_location="cpu", weights_only=True)
+        if found["belongs_to"] != self.belongs_to:
+            return
+        state.module.load_state_dict(found["weights"])
+        state.optimiser.load_state_dict(found["optimiser"])
+        state.generator.set_state(found["generator"])
+        stored = found["curves"]
+        state.curves = Curves(
+            tuple(stored["training_loss"]),
+            tuple(stored["penalty"]),
+            tuple(stored["validation_loss"]),
+            stored["best_epoch"],
+        )
+        state.best_loss, state.best_weights = found["best_loss"], found["best_weights"]
+
+
+def identity(module: nn.Module, data: Iterable[Tensor], generator: torch.Generator, settings: Any) -> str:
+    """What a training is: initial weights, data, order of batches, settings (by their text), version of torch."""
+    digest = hashlib.sha256(f"{digest_of([module])} {settings} {torch.__version__}".encode())
+    digest.update(generator.get_state().numpy().tobytes())
+    for tensor in data:
+        digest.update(f"{tensor.dtype} {tuple(tensor.shape)};".encode())
+        digest.update(np.ascontiguousarray(tensor.cpu().numpy()).data)
+    return digest.hexdigest()
+
+
+def save_whole(value: Any, path: Path) -> None:
+    """``torch.save`` to a neighbour, then rename: the file is whole or not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as handle:
+            torch.save(value, handle)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

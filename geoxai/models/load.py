@@ -1,0 +1,270 @@
+"""Read networks that others trained, without running code from the file unless the user trusts it."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from geoxai.errors import GeoxaiError, InputError, OptionError
+from geoxai.models.networks import digest_of, frozen
+
+EXPORTED = (".pt2",)
+WEIGHTS = (".pt", ".pth", ".bin", ".ckpt")
+KERAS = (".keras", ".h5", ".hdf5")
+_WRAPPERS = ("state_dict", "model_state_dict", "model")
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A network from a file: the module, how it came, its digest, and the batch it insists on, if any."""
+
+    module: nn.Module
+    kind: str
+    digest: str
+    fixed_batch: int | None = None
+    notes: tuple[str, ...] = ()
+
+
+def load_network(
+    path: str | Path,
+    *,
+    architecture: str | None = None,
+    args: Mapping[str, Any] | None = None,
+    trust: bool = False,
+) -> Loaded:
+    """Load a network by the kind its file name says.
+
+    Parameters
+    ----------
+    path
+        ``.pt2``: a ``torch.export`` program. ``.pt .pth .bin .ckpt``: a state dict (with ``architecture``) or a
+        pickled module (with ``trust``). ``.keras .h5 .hdf5``: a Keras 3 file, run on Keras' torch backend.
+    architecture
+        ``package.module:callable`` that builds the module a state dict belongs to; ``args`` are its keyword arguments.
+    trust
+        The file may run code when it is loaded: needed for pickled modules and Keras files with Lambda layers.
+
+    Raises
+    ------
+    InputError
+        The file is missing or not what its name says.
+    OptionError
+        The weights do not fit the architecture, or the file needs ``trust`` or another form.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"no network file {path}")
+    suffix = path.suffix.lower()
+    if suffix in KERAS:
+        return _load_keras(path, trust)
+    _refuse_torchscript(path)
+    if suffix in EXPORTED:
+        return _load_exported(path)
+    if suffix in WEIGHTS:
+        if architecture is not None:
+            return _load_state(path, architecture, args or {})
+        return _load_pickled(path, trust)
+    known = ", ".join((*EXPORTED, *WEIGHTS, *KERAS))
+    raise OptionError(f"{path.name}: cannot tell what kind of network this is; names end in {known}", option="path")
+
+
+def _load_exported(path: Path) -> Loaded:
+    try:
+        program = torch.export.load(path)
+        module = program.module()
+    except Exception as error:  # torch raises whatever its unzipping and parsing meet
+        raise InputError(
+            f"{path} is no readable torch.export program: {_first_line(error)}",
+            fix="write it with torch.export.save(torch.export.export(model.eval(), (example,)), path)",
+        ) from error
+    names = program.graph_signature.user_inputs
+    if len(names) != 1:
+        raise OptionError(f"{path.name} takes {len(names)} inputs, geoxai gives one", option="path")
+    (entry,) = (n for n in program.graph.nodes if n.op == "placeholder" and n.name == names[0])
+    batch = entry.meta["val"].shape[0]
+    fixed = batch if isinstance(batch, int) else None
+    notes = (f"exported for batches of exactly {fixed}; the last one is padded",) if fixed else ()
+    return Loaded(frozen(module), "exported program", digest_of([module]), fixed, notes)
+
+
+def _load_state(path: Path, architecture: str, args: Mapping[str, Any]) -> Loaded:
+    state = _read_safely(path)
+    if state is None:
+        raise OptionError(
+            f"{path.name} holds more than weights, so that loading it could run code",
+            fix="save only the weights: torch.save(model.state_dict(), path)",
+            option="path",
+        )
+    for wrapper in _WRAPPERS:
+        if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
+            state = state[wrapper]
+    if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise OptionError(f"{path.name} holds a {type(state).__name__}, not a state dict of tensors", option="path")
+    module = _construct(architecture, args)
+    _assign(module, dict(state), path, architecture)
+    return Loaded(frozen(module), "state dict", digest_of([module]))
+
+
+def _load_pickled(path: Path, trust: bool) -> Loaded:
+    if (state := _read_safely(path)) is not None:
+        raise OptionError(
+            f"{path.name} holds weights only ({type(state).__name__}); the network they belong to must be named",
+            fix="architecture: package.module:callable, and args: {...} for what it takes",
+            option="architecture",
+        )
+    if not trust:
+        raise OptionError(
+            f"{path.name} is a pickled object: loading it runs whatever code is in it",
+            fix="trust: true if you know where it comes from; better save it with torch.export, or as a state dict",
+            option="trust",
+        )
+    try:
+        module = torch.load(path, map_location="cpu", weights_only=False)
+    except (ImportError, AttributeError) as error:
+        raise OptionError(
+            f"{path.name} needs code that cannot be imported: {error}",
+            fix="install the package the network was defined in, or put it on PYTHONPATH",
+            option="path",
+        ) from error
+    except Exception as error:
+        raise InputError(f"{path} cannot be read as a pickled module: {_first_line(error)}") from error
+    if not isinstance(module, nn.Module):
+        raise OptionError(f"{path.name} holds a {type(module).__name__}, not a torch module", option="path")
+    return Loaded(
+        frozen(module), "pickled module", digest_of([module]), notes=("pickled module, loaded because trust: true",)
+    )
+
+
+def _load_keras(path: Path, trust: bool) -> Loaded:
+    if "keras" not in sys.modules:
+        os.environ["KERAS_BACKEND"] = "torch"  # read by Keras once, when it is imported
+    try:
+        import keras
+    except ImportError:
+        raise GeoxaiError(
+            f"{path.name} is a Keras file and keras is not installed", fix='pip install "geoxai[keras]"', option="path"
+        ) from None
+    if keras.backend.backend() != "torch":
+        raise GeoxaiError(
+            f"Keras is already running on {keras.backend.backend()}, geoxai needs its torch backend",
+            fix="set KERAS_BACKEND=torch before keras is imported",
+        )
+    try:
+        module = keras.saving.load_model(path, compile=False, safe_mode=not trust)
+    except Exception as error:  # Keras raises ValueError, TypeError, OSError, ... for the same cause
+        raise InputError(
+            f"{path} cannot be read by Keras {keras.__version__}: {_first_line(error)}",
+            fix="save it with Keras 3: model.save('network.keras'); Lambda layers need trust: true",
+        ) from error
+    if len(module.inputs) != 1 or len(module.outputs) != 1:
+        raise OptionError(
+            f"{path.name} has {len(module.inputs)} inputs and {len(module.outputs)} outputs, geoxai takes one of each",
+            option="path",
+        )
+    batch = module.inputs[0].shape[0]
+    return Loaded(frozen(module), "keras", digest_of([module]), batch, (f"run by Keras {keras.__version__} on torch",))
+
+
+def _read_safely(path: Path) -> Any | None:
+    """What the file holds if that is plain weights, None if loading it would run code."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        with path.open("rb") as handle:
+            is_pickle = zipfile.is_zipfile(path) or handle.read(1) == pickle.PROTO
+        if is_pickle:
+            return None
+        raise InputError(f"{path} is no torch file") from error
+    except Exception as error:  # a broken zip archive, an end of file, ...
+        raise InputError(f"{path} is no readable torch file: {_first_line(error)}") from error
+
+
+def _refuse_torchscript(path: Path) -> None:
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        scripted = any("/code/" in name for name in archive.namelist()) and any(
+            name.endswith("/constants.pkl") for name in archive.namelist()
+        )
+    if scripted:
+        raise OptionError(
+            f"{path.name} is TorchScript, whose operations cannot be explained and which torch has given up",
+            fix=(
+                "export the original module: torch.export.save(torch.export.export(model.eval(), (example,)), "
+                "'network.pt2')"
+            ),
+            option="path",
+        )
+
+
+def _construct(architecture: str, args: Mapping[str, Any]) -> nn.Module:
+    where, _, name = architecture.partition(":")
+    if not where or not name:
+        raise OptionError(
+            f"architecture must be package.module:callable, found {architecture!r}", option="architecture"
+        )
+    here = str(Path.cwd())
+    added = here not in sys.path
+    if added:
+        sys.path.append(here)  # a module beside the config; last, so that it hides nothing installed
+    try:
+        target: Any = import_module(where)
+        for part in name.split("."):
+            target = getattr(target, part)
+    except (ImportError, AttributeError) as error:
+        raise OptionError(
+            f"architecture {architecture!r} cannot be imported: {error}",
+            fix="install its package, or start geoxai in the folder of the module",
+            option="architecture",
+        ) from error
+    finally:
+        if added:
+            sys.path.remove(here)
+    try:
+        module = target(**args)
+    except Exception as error:  # whatever the user's code raises
+        raise OptionError(f"{architecture} does not take these args: {_first_line(error)}", option="args") from error
+    if not isinstance(module, nn.Module):
+        raise OptionError(f"{architecture} gave a {type(module).__name__}, not a torch module", option="architecture")
+    return module
+
+
+def _assign(module: nn.Module, state: dict[str, torch.Tensor], path: Path, architecture: str) -> None:
+    own = module.state_dict()
+    missing, surplus = sorted(set(own) - set(state)), sorted(set(state) - set(own))
+    shapes = [
+        f"{k} is {tuple(state[k].shape)} in the file, {tuple(own[k].shape)} in the network"
+        for k in own
+        if k in state and state[k].shape != own[k].shape
+    ]
+    if missing or surplus or shapes:
+        told = (
+            [f"lacks {_some(missing)}"] * bool(missing)
+            + [f"has {_some(surplus)} too many"] * bool(surplus)
+            + shapes[:1]
+        )
+        raise OptionError(
+            f"{path.name} does not fit {architecture}: the file {', '.join(told)}",
+            fix="give the args the network was trained with",
+            option="architecture",
+        )
+    module.load_state_dict(state)
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

@@ -1,0 +1,308 @@
+"""Networks ready to use, with what they want and what they give, and their predictions."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import nn
+
+from geoxai.errors import GeoxaiError, OptionError
+from geoxai.models.adapter import Adapter
+
+TASKS = ("classification", "regression", "image")
+
+
+@dataclass(frozen=True, eq=False)
+class Networks:
+    """One network, or the same network trained from several seeds.
+
+    Parameters
+    ----------
+    modules
+        In evaluation mode, their weights frozen; output ``(sample, class)`` logits, ``(sample, 1)`` or ``(sample)``
+        one logit or value, or images.
+    adapter
+        From samples to what the modules take, and back.
+    task
+        ``classification``, ``regression`` (one value per sample) or ``image``.
+    classes
+        Names of the classes in the order of the outputs; two for a network of one logit, the second for positive
+        logits.
+    digest
+        SHA-256 of the weights by content.
+    notes
+        What a reader of results should know of how the network was loaded.
+    fixed_batch
+        The batch that an exported program insists on; the last one is padded.
+    output
+        ``logits``, or ``probabilities`` where a softmax or sigmoid closes the network (classification only).
+    units
+        Units of values and images.
+    target_channels
+        Names of the channels of image outputs.
+    """
+
+    modules: tuple[nn.Module, ...]
+    adapter: Adapter
+    task: str
+    classes: tuple[str, ...] = ()
+    digest: str = ""
+    notes: tuple[str, ...] = ()
+    fixed_batch: int | None = None
+    output: str = "logits"
+    units: str = ""
+    target_channels: tuple[str, ...] = ()
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """``("network",)`` where there are several, else nothing."""
+        return ("network",) if len(self.modules) > 1 else ()
+
+    def for_samples(self, samples: xr.Dataset) -> Networks:
+        """The same networks for samples of this scaling; raises where the samples lack a channel."""
+        return replace(self, adapter=self.adapter.for_samples(samples))
+
+
+def digest_of(modules: Iterable[nn.Module]) -> str:
+    """SHA-256 over names, types, shapes and bytes of all weights and buffers."""
+    digest = hashlib.sha256()
+    for module in modules:
+        for name, tensor in sorted(module.state_dict().items()):
+            value = tensor.detach().cpu().contiguous()
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)};".encode())
+            digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes() if value.numel() else b"")
+    return digest.hexdigest()
+
+
+def frozen(module: nn.Module) -> nn.Module:
+    """The module in evaluation mode, its weights without gradients."""
+    with suppress(NotImplementedError):  # an exported program has one mode only
+        module.eval()
+    for parameter in module.parameters():
+        if parameter.is_floating_point():
+            parameter.requires_grad_(False)
+    return module
+
+
+def predict(networks: Networks, inputs: xr.DataArray, batch_size: int = 64, device: str = "cpu") -> xr.Dataset:
+    """Predictions for samples.
+
+    Parameters
+    ----------
+    inputs
+        ``(sample, channel, lat, lon)`` as a samples store holds them.
+    batch_size
+        Samples per forward pass; a network of fixed batch uses its own.
+
+    Returns
+    -------
+    Dataset
+        Dims ``([network,] sample)``, coordinates of the samples. Classification: ``prediction`` (index of the class),
+        ``probability`` over ``class``, ``confidence`` (the highest probability). Regression: ``prediction`` in units
+        of the target. Image: ``prediction([network,] sample, target_channel, lat, lon)`` in the orientation of the
+        inputs.
+    """
+    members = [member_outputs(networks, module, inputs, batch_size, device) for module in networks.modules]
+    outputs = np.stack(members) if networks.dims else members[0]
+    if networks.task != "classification":
+        return _dataset(networks, inputs, {"prediction": outputs})
+    probability = probabilities(outputs, networks.output)
+    return _dataset(
+        networks,
+        inputs,
+        {
+            "prediction": probability.argmax(axis=-1).astype(np.int16),
+            "probability": probability.astype(np.float32),
+            "confidence": probability.max(axis=-1).astype(np.float32),
+        },
+    )
+
+
+def predictions_template(networks: Networks, inputs: xr.DataArray) -> xr.Dataset:
+    """What ``predict`` gives, as dask zeros: dims, coordinates, types and attributes."""
+    import dask.array as da
+
+    members = (len(networks.modules),) if networks.dims else ()
+    n = inputs.sizes["sample"]
+    if networks.task == "classification":
+        k = len(networks.classes)
+        shapes: dict[str, tuple[tuple[int, ...], Any]] = {
+            "prediction": ((n,), np.int16),
+            "probability": ((n, k), np.float32),
+            "confidence": ((n,), np.float32),
+        }
+    elif networks.task == "regression":
+        shapes = {"prediction": ((n,), np.float32)}
+    else:
+        shapes = {"prediction": ((n, len(networks.target_channels), *inputs.shape[2:]), np.float32)}
+    arrays = {name: da.zeros((*members, *shape), dtype=kind) for name, (shape, kind) in shapes.items()}
+    return _dataset(networks, inputs, arrays)
+
+
+def member_outputs(
+    networks: Networks, module: nn.Module, inputs: xr.DataArray, batch_size: int = 64, device: str = "cpu"
+) -> np.ndarray:
+    """One network's raw outputs: ``(sample, output)`` float64 logits or probabilities, ``(sample)`` values, or images.
+
+    Images come as ``(sample, target_channel, lat, lon)`` in the orientation of the inputs.
+
+    Raises
+    ------
+    OptionError
+        The network does not take inputs of this shape, or gives outputs of another.
+    GeoxaiError
+        An output is not finite.
+    """
+    module = module.to(device)
+    kind = _dtype(module)
+    batches = []
+    with torch.no_grad():
+        for batch in _batches(inputs, networks.fixed_batch or batch_size):
+            x = torch.as_tensor(networks.adapter.to_network(batch), dtype=kind)
+            output = _forward(module, _padded(x, networks.fixed_batch).to(device), batch)[: len(x)]
+            batches.append(_checked(networks, output.to(torch.float64).cpu().numpy(), batch))
+    return np.concatenate(batches) if batches else np.zeros(0)
+
+
+def check_inputs(networks: Networks, inputs: xr.DataArray) -> None:
+    """Raise what is wrong if the networks do not take one sample of these inputs, or give outputs of another shape."""
+    sample = xr.zeros_like(inputs.isel(sample=slice(0, 1)))
+    for module in networks.modules[:1]:
+        member_outputs(networks, module, sample)
+
+
+def probabilities(outputs: np.ndarray, output: str = "logits") -> np.ndarray:
+    """Class probabilities ``(..., class)`` from logits or probabilities ``(..., output)``.
+
+    A single output stands for two classes.
+    """
+    if outputs.shape[-1] == 1:
+        second = outputs if output == "probabilities" else _sigmoid(outputs)
+        return np.concatenate([1 - second, second], axis=-1)
+    if output == "probabilities":
+        return outputs
+    shifted = np.exp(outputs - outputs.max(axis=-1, keepdims=True))
+    return shifted / shifted.sum(axis=-1, keepdims=True)
+
+
+def _batches(inputs: xr.DataArray, size: int) -> Iterator[xr.DataArray]:
+    for start in range(0, inputs.sizes["sample"], size):
+        yield inputs.isel(sample=slice(start, start + size)).compute()
+
+
+def _padded(x: torch.Tensor, size: int | None) -> torch.Tensor:
+    if size is None or len(x) == size:
+        return x
+    return torch.cat([x, x[-1:].expand(size - len(x), *x.shape[1:])])
+
+
+def _dtype(module: nn.Module) -> torch.dtype:
+    kinds = (p.dtype for p in module.parameters() if p.is_floating_point())
+    return next(kinds, torch.float32)
+
+
+def _forward(module: nn.Module, x: torch.Tensor, batch: xr.DataArray) -> torch.Tensor:
+    try:
+        output = module(x)
+    except (RuntimeError, ValueError, AssertionError, IndexError, TypeError) as error:
+        grid = " x ".join(f"{batch.sizes[dim]} {dim}" for dim in batch.dims[1:])
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise OptionError(
+            f"the network does not take inputs of shape {tuple(x.shape)} (samples have {grid}): {reason}",
+            fix="check layout, channels and the grid of the samples against the network",
+            option="layout",
+        ) from error
+    if not isinstance(output, torch.Tensor):
+        raise OptionError(f"the network must give one tensor, it gave a {type(output).__name__}", option="path")
+    return output
+
+
+def _checked(networks: Networks, output: np.ndarray, batch: xr.DataArray) -> np.ndarray:
+    """The output in its canonical shape, or what is wrong with it."""
+    if networks.task == "image":
+        output = _image(networks, output, batch)
+    else:
+        output = output.reshape(len(output), -1)
+        width, k = output.shape[1], len(networks.classes)
+        if networks.task == "classification" and width != k and not (width == 1 and k == 2):
+            raise OptionError(
+                f"the network has {width} output{'s' if width != 1 else ''}, but there are {k} classes: "
+                f"{', '.join(networks.classes)}",
+                fix="name the classes in the order of the network's outputs",
+                option="classes",
+            )
+        if networks.task == "regression":
+            if width != 1:
+                raise OptionError(
+                    f"the network has {width} outputs, a regression has one value per sample", option="task"
+                )
+            output = output[:, 0]
+    finite = np.isfinite(output).reshape(len(output), -1).all(axis=1)
+    if not finite.all():
+        worst = batch["sample"].values[~finite][0] if "sample" in batch.coords else int(np.argmin(finite))
+        raise GeoxaiError(
+            f"the network's output is not finite for sample {worst}",
+            fix="check the weights, the scaling, and the samples for values that are not finite",
+        )
+    return output
+
+
+def _image(networks: Networks, output: np.ndarray, batch: xr.DataArray) -> np.ndarray:
+    channels, (lat, lon) = len(networks.target_channels), batch.shape[2:]
+    if output[0].size != channels * lat * lon:
+        raise OptionError(
+            f"the network gives {tuple(output.shape[1:])} per sample, expected {channels} image"
+            f"{'s' if channels != 1 else ''} of {lat} x {lon}",
+            option="task",
+        )
+    return networks.adapter.outputs_to_samples(output, batch)
+
+
+def _dataset(networks: Networks, inputs: xr.DataArray, arrays: Mapping[str, Any]) -> xr.Dataset:
+    """Prediction variables with the samples' coordinates and CF attributes."""
+    kept = {"sample", *inputs.dims[2:]} if networks.task == "image" else {"sample"}
+    coords: dict[Hashable, Any] = {
+        name: coord.compute() for name, coord in inputs.coords.items() if set(coord.dims) <= kept
+    }
+    units = {"units": networks.units} if networks.units else {}
+    dims: dict[str, tuple[Hashable, ...]] = dict.fromkeys(arrays, ("sample",))
+    attrs: dict[str, dict[str, Any]] = {"prediction": {"long_name": "prediction", **units}}
+    if networks.task == "classification":
+        coords["class"] = ("class", np.array(networks.classes, dtype=object), {"long_name": "class"})
+        dims["probability"] = ("sample", "class")
+        attrs["prediction"] = {
+            "long_name": "predicted class",
+            "flag_values": np.arange(len(networks.classes), dtype=np.int16),
+            "flag_meanings": " ".join(networks.classes),
+        }
+        attrs["probability"] = {"long_name": "probability of each class", "units": "1"}
+        attrs["confidence"] = {"long_name": "probability of the predicted class", "units": "1"}
+    elif networks.task == "image":
+        coords["target_channel"] = ("target_channel", np.array(networks.target_channels, dtype=object))
+        dims["prediction"] = ("sample", "target_channel", *inputs.dims[2:])
+    if networks.dims:
+        coords["network"] = (
+            "network",
+            np.arange(len(networks.modules)),
+            {"long_name": "network trained from its own seed"},
+        )
+    variables = {
+        name: (
+            (*networks.dims, *dims[name]),
+            array.astype(np.float32) if array.dtype == np.float64 else array,
+            attrs[name],
+        )
+        for name, array in arrays.items()
+    }
+    return xr.Dataset(variables, coords=coords)
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    return 0.5 * (1 + np.tanh(0.5 * x))

@@ -1,0 +1,287 @@
+"""``model``: a network that was trained elsewhere."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from geoxai.errors import GeoxaiError, OptionError
+from geoxai.stages.stage import Context, InputPath, LazyStage, Reference, Stage
+
+if TYPE_CHECKING:
+    import numpy as np
+    import xarray as xr
+
+    from geoxai.models.networks import Networks
+
+log = logging.getLogger("geoxai.model")
+
+Axis = Literal["sample", "channel", "lat", "lon", "y", "x"]
+
+
+class Scaling(BaseModel):
+    """What a network sees of one channel: (physical value - offset) / factor."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    offset: float = Field(0.0, description="Subtracted from the physical value, in its units.")
+    factor: float = Field(1.0, description="Divides what is left, in the same units; negative turns the sign.")
+
+    @model_validator(mode="after")
+    def _divides(self) -> Scaling:
+        if self.factor == 0:
+            raise ValueError("factor cannot be 0")
+        return self
+
+
+class Expect(BaseModel):
+    """What the network is known to reach on these samples; anything else stops the run before explaining."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    accuracy: float | None = Field(None, ge=0, le=1, description="Share of samples classified as labelled.")
+    rmse: float | None = Field(None, ge=0, description="Root mean square error in target units.")
+    predictions: Annotated[str | None, InputPath()] = Field(
+        None,
+        description="File of the network's own predictions, in the order of the samples: .npy, or .csv with a header "
+        "line. One column: "
+        "class names, class numbers from 0, or values. One column per class: probabilities. Images: .npy "
+        "(sample, target_channel, lat, lon) in the orientation of the samples.",
+    )
+    tolerance: float | None = Field(
+        None,
+        ge=0,
+        description="Largest difference allowed. Default: 0.01 for accuracy, 1 % of rmse, and for predictions 1e-3 "
+        "(of the largest value where they are values).",
+    )
+    subset: Literal["train", "validation", "test", "all"] = Field(
+        "test", description="Split the numbers are about; all samples where there is no split."
+    )
+
+
+class Model(LazyStage):
+    """A network trained elsewhere, brought as a file, with what it wants stated and never guessed.
+
+    The kind of file follows from its name: `.pt2` (torch.export; the form to prefer), `.pt` or `.pth` (a state dict
+    with `architecture`, or a pickled module with `trust: true`), `.keras` or `.h5` (Keras 3, run on its torch
+    backend). TorchScript is refused: export the module instead.
+
+    `expect` states what the network is known to reach on these samples. A wrong scaling, channel order or orientation
+    still gives maps that look plausible; here it stops the run.
+    """
+
+    use: ClassVar[str] = "model"
+    gives: ClassVar[str] = "network"
+    fits: ClassVar[bool] = True
+
+    path: Annotated[str, InputPath()] = Field(description="Network file.")
+    from_: Annotated[str | None, Reference("samples", nearest=True)] = Field(
+        None, alias="from", description="Samples that the network must fit, and that `expect` is about."
+    )
+    architecture: str | None = Field(
+        None,
+        description=(
+            "`package.module:callable` that builds the module of a state dict; found in the current folder too."
+        ),
+    )
+    args: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of `architecture`.")
+    trust: bool = Field(False, description="The file may run code when loaded (pickled modules, Keras Lambda layers).")
+    layout: Literal["flat"] | list[Axis] | dict[Literal["flat"], list[Axis]] = Field(
+        ["sample", "channel", "lat", "lon"],
+        description="Axes as the network takes them: `[sample, channel, lat, lon]`, `[sample, lat, lon, channel]`, "
+        "`[sample, lat, lon]` for "
+        "one channel, `flat` (channel, lat, lon in one axis, lon fastest), or `{flat: [lat, lon, channel]}`.",
+    )
+    lat: Literal["ascending", "descending"] | None = Field(
+        None, description="Latitudes as the network takes them. Default: as the samples have them."
+    )
+    lon: Literal["0..360", "-180..180"] | None = Field(
+        None, description="Longitudes as the network takes them. Default: as the samples have them."
+    )
+    channels: list[str] | None = Field(
+        None,
+        description=(
+            "Channels of the samples in the network's order; others are left out. Default: all, as in the samples."
+        ),
+    )
+    scaling: dict[str, Scaling] | None = Field(
+        None,
+        description="Per channel, what the network sees: (physical - offset) / factor, whatever scaling the samples "
+        "have. Cells the samples "
+        "fill keep the fill value. Default: the samples as they are.",
+    )
+    task: Literal["classification", "regression", "image"] | None = Field(
+        None, description="What the network gives. Default: image, value or class, as the samples hold."
+    )
+    classes: list[str] | None = Field(
+        None,
+        description="Class names in the order of the network's outputs (one logit: the second class is the positive "
+        "one). "
+        "Default: those of the samples, in their order.",
+    )
+    output: Literal["logits", "probabilities"] | None = Field(
+        None,
+        description="What a classifier's outputs are; probabilities where a softmax or sigmoid closes it. Default: "
+        "logits, refused "
+        "where all outputs lie between 0 and 1.",
+    )
+    expect: Expect | None = Field(None, description="What the network is known to reach; anything else stops the run.")
+
+    def skeleton(self, context: Context) -> Networks:
+        return self.open(context)
+
+    def open(self, context: Context) -> Networks:
+        from geoxai.models.adapter import Adapter, parse_layout
+        from geoxai.models.load import load_network
+        from geoxai.models.networks import Networks, check_inputs
+
+        samples = context.sources["from"]
+        if samples is None:
+            raise OptionError("model needs samples to be checked against, and no stage above gives any", option="from")
+        layout, flat = parse_layout(self.layout)
+        loaded = load_network(self.path, architecture=self.architecture, args=self.args, trust=self.trust)
+        task = self._task(samples)
+        networks = Networks(
+            modules=(loaded.module,),
+            adapter=Adapter(
+                layout=layout,
+                flat=flat,
+                lat=self.lat,
+                lon=self.lon,
+                channels=None if self.channels is None else tuple(self.channels),
+                scaling=self._constants,
+            ).for_samples(samples),
+            task=task,
+            classes=self._classes(samples) if task == "classification" else (),
+            digest=loaded.digest,
+            notes=(loaded.kind, *loaded.notes),
+            fixed_batch=loaded.fixed_batch,
+            output=self.output or "logits",
+            **_described(samples, task),
+        )
+        check_inputs(networks, samples["inputs"])
+        return networks
+
+    def fit(self, context: Context) -> xr.Dataset:
+        """The check of the network on real samples, done once: its scores, or what it misses."""
+        import xarray as xr
+
+        networks, samples = self.open(context), context.sources["from"]
+        if networks.task == "classification" and self.output is None:
+            self._refuse_hidden_probabilities(networks, samples, context.device)
+        found = self._meet_expectations(networks, samples, context.device) if self.expect else {}
+        return xr.Dataset(found, attrs={"model_digest": networks.digest, "notes": "; ".join(networks.notes)})
+
+    @property
+    def _constants(self) -> dict[str, tuple[float, float]] | None:
+        if self.scaling is None:
+            return None
+        return {name: (one.offset, one.factor) for name, one in self.scaling.items()}
+
+    def _task(self, samples: xr.Dataset) -> str:
+        from geoxai.models.examples import task_of
+
+        if self.task is not None:
+            return self.task
+        try:
+            return task_of(samples)
+        except OptionError:
+            raise OptionError(
+                "the samples hold no labels or targets, so the task of the network must be stated",
+                fix="task: classification, regression or image",
+                option="task",
+            ) from None
+
+    def _classes(self, samples: xr.Dataset) -> tuple[str, ...]:
+        from geoxai.models.examples import classes_of
+
+        known = classes_of(samples) if "label" in samples.variables else None
+        if self.classes is None:
+            if known is None:
+                raise OptionError(
+                    "the samples name no classes", fix="classes: [...] in the order of the outputs", option="classes"
+                )
+            return known
+        if known is not None and tuple(self.classes) != known:
+            raise OptionError(
+                f"the network's classes are {', '.join(self.classes)}, the samples number theirs {', '.join(known)}",
+                fix="set classes of the samples stage to the network's order",
+                option="classes",
+            )
+        return tuple(self.classes)
+
+    def _refuse_hidden_probabilities(self, networks: Networks, samples: xr.Dataset, device: str) -> None:
+        """Logits that all lie in [0, 1] are hardly logits, and their threshold would be in the wrong place."""
+        from geoxai.models.networks import member_outputs
+
+        some = samples["inputs"].isel(sample=slice(0, 256))
+        outputs = member_outputs(networks, networks.modules[0], some, device=device)
+        if ((outputs >= 0) & (outputs <= 1)).all() and (
+            outputs.shape[1] == 1 or abs(outputs.sum(axis=1) - 1).max() < 1e-4
+        ):
+            raise OptionError(
+                "all outputs lie between 0 and 1: the network seems to end in a softmax or sigmoid",
+                fix="output: probabilities (or output: logits if they are)",
+                option="output",
+            )
+
+    def _meet_expectations(self, networks: Networks, samples: xr.Dataset, device: str) -> dict[str, Any]:
+        """Numbers found on the subset; raises where one is not what was expected."""
+        from geoxai.models.expectations import compare_predictions, compare_score
+        from geoxai.models.networks import predict
+
+        expect = self.expect
+        assert expect is not None
+        index = self._subset(samples, networks.task, needs_truth=expect.accuracy is not None or expect.rmse is not None)
+        chosen = samples.isel(sample=index)
+        predictions = predict(networks, chosen["inputs"], device=device)
+        found: dict[str, Any] = {}
+        for score, wanted in (("accuracy", expect.accuracy), ("rmse", expect.rmse)):
+            if wanted is not None:
+                found[score] = compare_score(
+                    score, wanted, expect.tolerance, predictions, chosen, networks, expect.subset
+                )
+        if expect.predictions is not None:
+            found["largest_difference"] = compare_predictions(
+                expect.predictions, expect.tolerance, predictions, networks
+            )
+        log.info("the network meets what was expected of it: %s", found)
+        return found
+
+    def _subset(self, samples: xr.Dataset, task: str, needs_truth: bool) -> np.ndarray:
+        import numpy as np
+
+        from geoxai.models.examples import SPLITS, splits_of
+
+        assert self.expect is not None
+        everything = np.arange(samples.sizes["sample"])
+        if "split" not in samples.variables or (samples["split"].values < 0).all() or self.expect.subset == "all":
+            return (
+                np.concatenate(sorted(splits_of(samples, task).values(), key=lambda i: i[0]))
+                if needs_truth
+                else everything
+            )
+        if needs_truth:
+            index = splits_of(samples, task).get(self.expect.subset, everything[:0])
+        else:
+            index = everything[samples["split"].values == SPLITS.index(self.expect.subset)]
+        if not index.size:
+            raise GeoxaiError(
+                f"no sample in subset {self.expect.subset} to check the network on", option="expect.subset"
+            )
+        return index
+
+
+def _described(samples: xr.Dataset, task: str) -> dict[str, Any]:
+    """Units and image channels of the targets, where the samples hold them."""
+    from geoxai.models.examples import target_channels_of, units_of
+
+    if task == "classification" or "target" not in samples.variables:
+        return {"target_channels": ("0",)} if task == "image" else {}
+    channels = target_channels_of(samples) if task == "image" else ()
+    return {"units": units_of(samples, task), "target_channels": channels}
+
+
+STAGES: tuple[type[Stage], ...] = (Model,)

@@ -1,0 +1,101 @@
+"""``predict``: what networks say about samples."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, field_validator
+
+from geoxai.stages.stage import Context, Layout, Reference, Stage, StoredStage
+
+if TYPE_CHECKING:
+    import numpy as np
+    import xarray as xr
+
+CHUNK_BYTES = 16 * 2**20
+
+
+class Predict(StoredStage):
+    """Predictions of a network for every sample.
+
+    Classifiers give `prediction` (the class), `probability` of each class and `confidence`, the highest of them; other
+    networks values or images in target units. Results keep the samples' coordinates, and a dim `network` where there
+    are several. Scores per split, network by network, stand in `<stage>.json`.
+    """
+
+    use: ClassVar[str] = "predict"
+    gives: ClassVar[str] = "prediction"
+
+    from_: Annotated[str | None, Reference("samples", nearest=True)] = Field(
+        None, alias="from", description="Samples to predict for, all splits."
+    )
+    model: Annotated[str | None, Reference("network", nearest=True)] = Field(None, description="Network that predicts.")
+    batch_size: int = Field(64, ge=1, description="Samples per forward pass.")
+    chunk: int | Literal["auto"] = Field(
+        "auto",
+        description=(
+            "Samples in one unit of work and one chunk of the store, rounded up to whole batches; auto: "
+            "about 16 MiB of inputs."
+        ),
+    )
+
+    @field_validator("chunk")
+    @classmethod
+    def _some_samples(cls, chunk: int | str) -> int | str:
+        if isinstance(chunk, int) and chunk < 1:
+            raise ValueError("a chunk has at least one sample")
+        return chunk
+
+    def skeleton(self, context: Context) -> xr.Dataset:
+        from geoxai.models.networks import check_inputs
+
+        samples = context.sources["from"]
+        check_inputs(context.sources["model"].for_samples(samples), samples["inputs"])
+        return self.layout(context).template
+
+    def layout(self, context: Context) -> Layout:
+        from geoxai.models.networks import predictions_template
+
+        samples, networks = context.sources["from"], context.sources["model"].for_samples(context.sources["from"])
+        inputs = samples["inputs"]
+        template = predictions_template(networks, inputs.assign_coords(_beside(samples)))
+        return Layout(template, "sample", sample_block(inputs, self.chunk, self.batch_size))
+
+    def compute(self, context: Context, start: int, stop: int) -> xr.Dataset:
+        from geoxai.models.networks import predict
+
+        samples, networks = context.sources["from"], context.sources["model"].for_samples(context.sources["from"])
+        block = samples["inputs"].isel(sample=slice(start, stop))
+        return predict(networks, block, self.batch_size, context.device)
+
+    def summarise(self, context: Context, result: xr.Dataset) -> dict[str, Any] | None:
+        """Scores per network and split; None where the samples have nothing to compare with."""
+        from geoxai.models.examples import evaluate
+
+        samples, networks = context.sources["from"], context.sources["model"]
+        if ("label" if networks.task == "classification" else "target") not in samples.variables:
+            return None
+
+        def predicted(index: np.ndarray) -> np.ndarray:
+            found = result["prediction"].isel(sample=index).values
+            return found if networks.dims else found[None]
+
+        scores = evaluate(samples, networks.task, networks.classes, predicted, len(networks.modules))
+        return {"task": networks.task, "classes": list(networks.classes)} | scores
+
+
+def sample_block(inputs: xr.DataArray, chunk: int | str, batch_size: int) -> int:
+    """Samples per unit: whole batches, so that the chunk changes no batch and thus no bit of a result."""
+    if isinstance(chunk, int):
+        wanted = chunk
+    else:
+        wanted = max(1, CHUNK_BYTES // max(1, inputs.nbytes // max(1, inputs.sizes["sample"])))
+    return -(-wanted // batch_size) * batch_size
+
+
+def _beside(samples: xr.Dataset) -> dict[str, xr.DataArray]:
+    """Labels and splits that a samples store holds as variables, to stand beside the predictions as coordinates."""
+    return {name: samples[name] for name in ("label", "split") if name in samples.data_vars}
+
+
+STAGES: tuple[type[Stage], ...] = (Predict,)
