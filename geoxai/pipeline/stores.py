@@ -28,7 +28,8 @@ def create(path: Path, layout: Layout, attrs: Mapping[str, Any]) -> None:
 
     It appears under its name only when it is whole.
     """
-    template = storable(layout.template.assign_attrs(attrs))
+    coords = {name: coord.load() for name, coord in layout.template.coords.items()}  # lazy where taken from a store
+    template = storable(layout.template.assign_coords(coords).assign_attrs(attrs))
     filled = _filled(layout)
     encoding = time_encoding(template)
     for name, variable in filled.items():

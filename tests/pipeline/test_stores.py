@@ -36,6 +36,13 @@ def test_blocks_fill_a_store_of_full_size(tmp_path) -> None:
     assert back.attrs["made_by"] == "test"
 
 
+def test_coordinates_that_come_lazily_from_a_store_are_written(tmp_path) -> None:
+    made = layout()
+    lazy = Layout(made.template.assign_coords(n=("sample", da.arange(7, chunks=2))), "sample", 3)
+    create(tmp_path / "a.zarr", lazy, {})
+    np.testing.assert_array_equal(xr.open_zarr(tmp_path / "a.zarr", consolidated=False)["n"], np.arange(7))
+
+
 def test_a_block_of_another_length_is_refused(tmp_path) -> None:
     made, path = layout(), tmp_path / "a.zarr"
     create(path, made, {})
