@@ -1,0 +1,108 @@
+"""One HTML file about a run: what was done, what came out, how to open it. Numbers only, no verdicts."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined, Template
+
+from geoxai.plotting.tables import blocks_of, show
+
+
+@dataclass(frozen=True)
+class StageLine:
+    """A stage in the list of what was run; units and seconds are None where a stage has none."""
+
+    name: str
+    use: str
+    state: str
+    units_done: int | None = None
+    units: int | None = None
+    seconds: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Store:
+    """An output that a reader may want to open: its path as seen from the report, what it holds, and its groups."""
+
+    path: str
+    content: str = ""
+    groups: tuple[str, ...] = ()
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """The lines of Python that open it, one per group."""
+        if self.path.endswith(".zarr"):
+            start, end = f"xr.open_zarr({self.path!r}", ", consolidated=False)"
+        else:
+            start, end = f"xr.open_dataset({self.path!r}", ")"
+        return tuple(f"{start}, group={group!r}{end}" for group in self.groups) or (f"{start}{end}",)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a report tells, in the order in which it tells it.
+
+    ``status`` is one word or two (``complete``, ``partial``, ``failed``), ``message`` a sentence about it. ``figures``
+    are PNG files, put into the page, or others, only named; ``summaries`` are the ``<stage>.json`` of each stage.
+    """
+
+    title: str
+    status: str
+    message: str = ""
+    started: str = ""
+    seconds: float | None = None
+    stages: tuple[StageLine, ...] = ()
+    warnings: tuple[str, ...] = ()
+    figures: tuple[Path, ...] = ()
+    summaries: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    stores: tuple[Store, ...] = ()
+    config: str = ""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+def render_report(report: Report) -> str:
+    """The report as one HTML page that needs no other file and no network."""
+    images = [(path.stem, _data_uri(path)) for path in report.figures if path.suffix == ".png" and path.is_file()]
+    others = [path.name for path in report.figures if path.suffix != ".png"]
+    return _template().render(
+        report=report,
+        duration=duration(report.seconds),
+        stages=[(stage, duration(stage.seconds)) for stage in report.stages],
+        images=images,
+        others=others,
+        summaries=[(stage, blocks_of(summary)) for stage, summary in report.summaries.items() if summary],
+        provenance=blocks_of(report.provenance),
+    )
+
+
+def duration(seconds: float | None) -> str:
+    """A time span as people say it: ``0.4 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    if seconds is None:
+        return ""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _data_uri(path: Path) -> str:
+    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["show"] = show
+    return environment.from_string((files("geoxai.plotting") / "report.html.j2").read_text(encoding="utf-8"))

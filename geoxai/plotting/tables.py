@@ -1,0 +1,200 @@
+"""Tables and curves out of a JSON summary whose shape nobody told."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+_CURVE_FROM = 9  # numbers: shorter lists are written out
+_WIDE = 7  # columns: a wider table is turned on its side if that makes it narrower
+_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under a header; without a header the first column names the second."""
+
+    kind: ClassVar[str] = "table"
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line of a chart: its name, its colour, its points as SVG wants them, and its last and smallest value."""
+
+    name: str
+    color: str
+    points: str
+    last: str
+    lowest: str
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Series of numbers over their place in the list, on one vertical scale."""
+
+    kind: ClassVar[str] = "chart"
+    title: str
+    curves: tuple[Curve, ...]
+    length: int
+    low: str
+    high: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """Blocks under a heading."""
+
+    kind: ClassVar[str] = "section"
+    title: str
+    blocks: tuple[Block, ...]
+
+
+Block = Table | Chart | Section
+
+
+def blocks_of(summary: Mapping[str, Any], title: str = "") -> tuple[Block, ...]:
+    """Lay out a nested mapping: scalars as one table, alike mappings side by side, long series as curves.
+
+    A list ``networks`` and a mapping ``baselines`` become one table: no score stands without what simpler
+    models reach.
+    """
+    if isinstance(summary.get("networks"), list) and isinstance(summary.get("baselines"), Mapping):
+        rest = {key: value for key, value in summary.items() if key not in ("networks", "baselines")}
+        return (*blocks_of(rest, title), _beside_baselines(summary["networks"], summary["baselines"]))
+    plain = {str(key): value for key, value in summary.items() if _is_plain(value)}
+    found: list[Block] = []
+    if plain:
+        found.append(Table(title, (), tuple((label(key), show(value)) for key, value in plain.items())))
+    for key, value in summary.items():
+        if key not in plain:
+            found.append(_block(label(str(key)), value))
+    return tuple(found)
+
+
+def show(value: Any) -> str:
+    """A value as text: four significant digits, an en dash for nothing."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}".replace("e-0", "e-").replace("-", "\N{MINUS SIGN}")
+    if isinstance(value, Mapping):
+        return ", ".join(f"{label(str(key))} {show(item)}" for key, item in value.items())
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(show(item) for item in value)
+    return str(value)
+
+
+def label(key: str) -> str:
+    """A key as words."""
+    return key.replace("_", " ")
+
+
+def _block(title: str, value: Any) -> Block:
+    if isinstance(value, Mapping):
+        if value and all(_is_series(item) for item in value.values()):
+            return _chart(title, {label(str(key)): item for key, item in value.items()})
+        if len(value) > 1 and all(_is_record(item) for item in value.values()):
+            return _side_by_side(title, [label(str(key)) for key in value], list(value.values()))
+        if value and all(isinstance(item, Mapping) for item in value.values()) and _turnable(value):
+            return _side_by_side(title, [label(str(key)) for key in value], list(value.values()))
+        inner = blocks_of(value)
+        if len(inner) == 1 and isinstance(inner[0], Table) and not inner[0].title:
+            return Table(title, inner[0].header, inner[0].rows)
+        return Section(title, inner)
+    if _is_series(value):
+        return _chart(title, {title: value})
+    if all(isinstance(item, Mapping) for item in value):
+        return _side_by_side(title, [str(number) for number in range(1, len(value) + 1)], list(value))
+    if all(_is_series(item) for item in value):
+        return _chart(title, {str(number): item for number, item in enumerate(value, 1)})
+    return Table(title, (), tuple((str(number), show(item)) for number, item in enumerate(value, 1)))
+
+
+def _beside_baselines(networks: list[Mapping[str, Any]], baselines: Mapping[str, Mapping[str, Any]]) -> Table:
+    names = ["network"] if len(networks) == 1 else [f"network {number}" for number in range(len(networks))]
+    columns = dict(zip(names, networks)) | {label(name): record for name, record in baselines.items()}
+    return _side_by_side("networks and simpler models", list(columns), list(columns.values()))
+
+
+def _side_by_side(title: str, names: list[str], records: list[Mapping[str, Any]]) -> Table:
+    """One row per record, or one column per record where the rows would be long."""
+    flat = [dict(_leaves(record)) for record in records]
+    keys = list(dict.fromkeys(key for record in flat for key in record))
+    if len(keys) > _WIDE and len(names) < len(keys):
+        rows = tuple((key, *(show(record.get(key)) for record in flat)) for key in keys)
+        return Table(title, ("", *names), rows)
+    return Table(title, ("", *keys), tuple((n, *(show(r.get(k)) for k in keys)) for n, r in zip(names, flat)))
+
+
+def _leaves(record: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in record.items():
+        name = f"{before}{label(str(key))}"
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{name}: ")
+        else:
+            yield name, value
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return False
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return len(value) < _CURVE_FROM and not any(isinstance(item, Mapping | list | tuple) for item in value)
+    return True
+
+
+def _is_series(value: Any) -> bool:
+    if isinstance(value, str | Mapping) or not isinstance(value, Sequence) or len(value) < _CURVE_FROM:
+        return False
+    return all(item is None or (isinstance(item, int | float) and not isinstance(item, bool)) for item in value)
+
+
+def _is_record(value: Any) -> bool:
+    """A mapping of plain values, in which one of them may be a mapping of plain values again."""
+    if not isinstance(value, Mapping):
+        return False
+    inner = [item for item in value.values() if not _is_plain(item)]
+    return all(isinstance(item, Mapping) and all(map(_is_plain, item.values())) for item in inner) and len(inner) < 2
+
+
+def _turnable(value: Mapping[str, Any]) -> bool:
+    """Whether several mappings have the same leaves, all plain: they are compared line by line, however deep."""
+    leaves = [dict(_leaves(item)) for item in value.values()]
+    alike = len(leaves) > 1 and len(set(leaves[0]).intersection(*leaves[1:])) >= 2
+    return alike and all(_is_plain(item) for record in leaves for item in record.values()) and not _has_tables(value)
+
+
+def _has_tables(value: Mapping[str, Any]) -> bool:
+    """Whether a mapping inside holds two or more alike records, which make a better table of their own."""
+    for item in value.values():
+        for part in item.values():
+            if isinstance(part, Mapping):
+                records = [p for p in part.values() if isinstance(p, Mapping)]
+                if len(records) > 1 and all(set(r) == set(records[0]) for r in records):
+                    return True
+    return False
+
+
+def _chart(title: str, series: Mapping[str, Sequence[float | None]]) -> Chart:
+    """Curves in a box of 100 by 30, logarithmic where values span more than two orders of magnitude."""
+    values = [v for line in series.values() for v in line if v is not None and math.isfinite(v)]
+    low, high = (min(values), max(values)) if values else (0.0, 1.0)
+    logarithmic = low > 0 and high > 100 * low
+    scale = math.log if logarithmic else float
+    bottom, span = scale(low), (scale(high) - scale(low)) or 1.0
+    longest = max(len(line) for line in series.values())
+    curves = []
+    for number, (name, line) in enumerate(series.items()):
+        kept = [(i, v) for i, v in enumerate(line) if v is not None and math.isfinite(v)]
+        points = " ".join(f"{100 * i / (longest - 1):.2f},{30 - 30 * (scale(v) - bottom) / span:.2f}" for i, v in kept)
+        last, lowest = (show(float(kept[-1][1])), show(float(min(v for _, v in kept)))) if kept else ("–", "–")
+        curves.append(Curve(name, _COLORS[number % len(_COLORS)], points, last, lowest))
+    note = f"{title}, logarithmic" if logarithmic else title
+    return Chart(note, tuple(curves), longest, show(float(low)), show(float(high)))

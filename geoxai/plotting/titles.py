@@ -1,0 +1,75 @@
+"""Words on a figure, taken from coordinates and attributes."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+
+def field_label(data: xr.DataArray) -> str:
+    """What a field is, with its units: ``mean relevance (1)``.
+
+    Inputs of a network may have their units per channel, in a coordinate ``units``.
+    """
+    name = data.attrs.get("long_name") or str(data.name or "").replace("_", " ")
+    units = data.attrs.get("units")
+    if units is None and "units" in data.coords and str(data.name).startswith("inputs"):
+        each = {str(one) for one in data["units"].values.ravel()}
+        units = each.pop() if len(each) == 1 else None
+    return f"{name} ({units})" if units not in (None, "") else str(name)
+
+
+def panel_titles(data: xr.DataArray, dims: tuple[str, ...]) -> list[str]:
+    """A title for each panel, last dim fastest: the values of its coordinates, and how many cases it stands for."""
+    counts = data.coords.get("n")
+    titles = []
+    for index in np.ndindex(*(data.sizes[d] for d in dims)):
+        at = dict(zip(dims, index))
+        words = [_along(data, dim, place) for dim, place in at.items()]
+        if counts is not None and set(counts.dims) <= set(dims):
+            words.append(_count(counts.isel({d: at[str(d)] for d in counts.dims})))
+        titles.append(", ".join(words))
+    return titles
+
+
+def scalar_title(data: xr.DataArray) -> str:
+    """The title of a single panel: what was selected to get it."""
+    words = []
+    for name, coordinate in data.coords.items():
+        if coordinate.ndim or name in ("lat", "lon", "n", "units"):
+            continue
+        if coordinate.dtype.kind in "OUTM" or name in ("sample", "network", "member"):
+            words.append(_value(str(name), coordinate.values[()]))
+    counts = data.coords.get("n")
+    if counts is not None and not counts.dims:
+        words.append(_count(counts))
+    return ", ".join(words[:4])
+
+
+def _along(data: xr.DataArray, dim: str, place: int) -> str:
+    time = data.coords.get("time")
+    if dim == "sample" and time is not None and time.dims == (dim,):  # a date says more than a number
+        return _value("time", time.values[place])
+    if dim in data.coords:
+        return _value(dim, data[dim].values[place])
+    return f"{dim} {place}"
+
+
+def _count(count: xr.DataArray) -> str:
+    return f"n = {int(count):d}"
+
+
+def _value(name: str, value: Any) -> str:
+    if isinstance(value, str):
+        return value.replace("_", " ")
+    if isinstance(value, np.datetime64):
+        value = value.astype("datetime64[us]").item()
+    if isinstance(value, datetime.datetime) or hasattr(value, "calendar"):
+        day = f"{value.year:04d}-{value.month:02d}-{value.day:02d}"
+        return day if (value.hour, value.minute) == (0, 0) else f"{day} {value.hour:02d}:{value.minute:02d}"
+    if isinstance(value, float | np.floating):
+        return f"{name} {value:g}"
+    return f"{name} {value}"

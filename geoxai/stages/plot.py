@@ -1,0 +1,234 @@
+"""``plot.maps``: figures of maps on coastlines."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from geoxai.errors import OptionError
+from geoxai.names import unknown
+from geoxai.stages.stage import Context, OutputStage, Reference, Stage
+from geoxai.stages.write import whole
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+_MAPPED = ("composite", "relevance", "prediction", "grid", "samples")
+_PREFERRED = ("relevance_mean", "relevance", "prediction", "inputs")
+
+Value = str | int | float
+Format = Literal["png", "pdf"]
+
+
+class Contours(BaseModel):
+    """Lines over the maps."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    from_: Annotated[str | None, Reference(*_MAPPED)] = Field(
+        None, alias="from", description="Stage whose field is drawn as lines. Default: the stage of the maps."
+    )
+    variable: str | None = Field(
+        None, description="Its variable. Default: the mean inputs of a composite, else as for the maps."
+    )
+    levels: list[float] | Annotated[int, Field(ge=1, le=30)] = Field(
+        6, description="The values of the lines, or at most how many round ones."
+    )
+
+
+class Maps(OutputStage):
+    """Maps with coastlines: panels over one or two dims that share one colour scale.
+
+    The figure is `figures/<stage>.png` (and `.pdf`). Colours are symmetric about 0 where the field has both signs;
+    cells without data, such as land, are grey. Several retrained networks are averaged unless `networks: each`.
+    """
+
+    use: ClassVar[str] = "plot.maps"
+
+    from_: Annotated[str | None, Reference(*_MAPPED, nearest=True)] = Field(
+        None, alias="from", description="Stage with the field. Default: the nearest one above."
+    )
+    variable: str | None = Field(
+        None,
+        description="Variable to draw. Default: the first there is of relevance_mean, relevance, prediction, inputs.",
+    )
+    panels: str | list[str] | None = Field(
+        None,
+        description="Dim of the panels, or [rows, columns]. Default: every dim with several values but lat and lon.",
+    )
+    select: dict[str, Value | list[Value]] = Field(
+        {},
+        description="Values of dims or of coordinates along them: `{class: el_nino}`, `{time: 1998-05}`, "
+        "`{sample: [3, 8]}`.",
+    )
+    contours: Contours | None = Field(None, description="Lines over the maps, from this or another stage.")
+    networks: Literal["mean", "each"] = Field(
+        "mean", description="Several retrained networks: their mean, or each its own panels."
+    )
+    center_lon: float | Literal["auto"] = Field(
+        "auto", description="Longitude in the middle of a global map; auto: 180. Regional fields are shown whole."
+    )
+    extent: tuple[float, float, float, float] | None = Field(
+        None, description="Part to show: [west, east, south, north] in degrees, across 0 or 180 alike."
+    )
+    limits: Literal["robust", "max"] = Field(
+        "robust", description="Colours end at the 99.5th percentile of the magnitudes, or at the largest."
+    )
+    vmin: float | None = Field(None, description="Lower end of the colours; makes them sequential.")
+    vmax: float | None = Field(None, description="Upper end of the colours.")
+    cmap: str | None = Field(None, description="Name of a matplotlib colour map.")
+    title: str | None = Field(None, description="Title of the figure.")
+    label: str | None = Field(None, description="Text at the colour bar. Default: long_name and units of the field.")
+    columns: int | None = Field(None, ge=1, description="Panels side by side where they come from one dim.")
+    format: Format | list[Format] = Field("png", description="`png`, `pdf`, or both in a list.")
+
+    @field_validator("cmap")
+    @classmethod
+    def _known_cmap(cls, cmap: str | None) -> str | None:
+        if cmap is not None:
+            from matplotlib import colormaps
+
+            if cmap not in colormaps:
+                raise ValueError(unknown("colour map", cmap, [n for n in colormaps if not n.endswith("_r")]))
+        return cmap
+
+    def skeleton(self, context: Context) -> None:
+        """Checks names of variables and dims; values are not there yet."""
+        field = self._field(context)
+        for name in [self.panels] if isinstance(self.panels, str) else self.panels or []:
+            if name not in field.dims or name in _space(field):
+                dims = [str(dim) for dim in field.dims if dim not in _space(field)]
+                raise OptionError(unknown("panel dim", name, dims or ["none"]), option="panels")
+        for name in self.select:
+            known = [str(n) for n, c in field.coords.items() if c.ndim == 1 and n != "n" and n not in _space(field)]
+            known += [str(dim) for dim in field.dims if dim not in field.coords]
+            if name not in known:
+                raise OptionError(unknown("dim to select from", name, known or ["none"]), option=f"select.{name}")
+        if self.contours is not None:
+            self._contour_field(context)
+
+    def write(self, context: Context) -> list[Path]:
+        from geoxai.plotting.maps import plot_maps, save_figure
+
+        figure = plot_maps(
+            self._averaged(self._selected(self._field(context), strict=True)),
+            panels=self.panels,
+            contours=self._contour_lines(context),
+            levels=self.contours.levels if self.contours else 6,
+            center_lon=self.center_lon,
+            extent=self.extent,
+            limits=self.limits,
+            vmin=self.vmin,
+            vmax=self.vmax,
+            cmap=self.cmap,
+            title=self.title,
+            label=self.label,
+            columns=self.columns,
+        )
+        paths = []
+        for kind in dict.fromkeys([self.format] if isinstance(self.format, str) else self.format):
+            stream = BytesIO()
+            save_figure(figure, stream, kind)
+            paths.append(context.run_dir / "figures" / f"{context.stage}.{kind}")
+            with whole(paths[-1]) as part:
+                part.write_bytes(stream.getvalue())
+        return paths
+
+    def _field(self, context: Context) -> xr.DataArray:
+        """The field of the maps; coordinate ``n`` is the cases of a class, the most of any cell and network."""
+        dataset = context.sources["from"]
+        field = _variable(dataset, self.variable, _PREFERRED, "variable")
+        counts = dataset.get("relevance_count")
+        if counts is not None and field.name != "relevance_count" and "class" in field.dims:
+            field = field.assign_coords(n=counts.max([dim for dim in counts.dims if dim != "class"]))
+        return field
+
+    def _contour_field(self, context: Context) -> xr.DataArray:
+        assert self.contours is not None
+        dataset = context.sources["from" if self.contours.from_ is None else "contours.from"]
+        return _variable(dataset, self.contours.variable, ("inputs_mean", *_PREFERRED), "contours.variable")
+
+    def _contour_lines(self, context: Context) -> xr.DataArray | None:
+        if self.contours is None:
+            return None
+        return self._averaged(self._selected(self._contour_field(context), strict=False))
+
+    def _averaged(self, field: xr.DataArray) -> xr.DataArray:
+        if "network" in field.dims and self.networks == "mean":
+            return field.mean("network", keep_attrs=True)
+        return field
+
+    def _selected(self, field: xr.DataArray, *, strict: bool) -> xr.DataArray:
+        """The values asked for; a coordinate that the field lacks is passed over unless ``strict``."""
+        for name, wanted in self.select.items():
+            if name in field.dims and name not in field.coords:
+                field = field.isel({name: _places(name, wanted, field.sizes[name])})
+            elif name in field.coords and field[name].ndim == 1:
+                field = field.isel({field[name].dims[0]: _matches(field[name], wanted)})
+            elif strict:
+                raise OptionError(f"{field.name} has nothing named {name} to select from", option=f"select.{name}")
+        return field
+
+
+def _variable(dataset: xr.Dataset, wanted: str | None, preferred: tuple[str, ...], option: str) -> xr.DataArray:
+    """A variable with lat and lon: the one named, else the first preferred, else the only one."""
+    maps = [str(name) for name, variable in dataset.data_vars.items() if {"lat", "lon"} <= set(variable.coords)]
+    found = wanted or next((name for name in preferred if name in maps), None) or (maps[0] if len(maps) == 1 else None)
+    if found is None:
+        raise OptionError(
+            f"several variables could be drawn: {', '.join(maps)}" if maps else "there is no variable with lat and lon",
+            fix=f"name one with {option}" if maps else "take another stage",
+            option=option,
+        )
+    if found not in maps:
+        raise OptionError(unknown("variable", found, maps or ["none with lat and lon"]), option=option)
+    return dataset[found]
+
+
+def _space(field: xr.DataArray) -> set[Any]:
+    return {*field["lat"].dims, *field["lon"].dims}
+
+
+def _places(name: str, wanted: Value | list[Value], size: int) -> int | list[int]:
+    """Places along a dim without a coordinate."""
+    for value in wanted if isinstance(wanted, list) else [wanted]:
+        if not isinstance(value, int) or not 0 <= value < size:
+            raise OptionError(f"{name} has places 0 to {size - 1}, not {value!r}", option=f"select.{name}")
+    return wanted  # type: ignore[return-value]
+
+
+def _matches(coordinate: xr.DataArray, wanted: Value | list[Value]) -> int | list[int]:
+    """Where a coordinate has the values wanted: one place where one value is found once, else a list."""
+    values = [_comparable(value) for value in coordinate.values]
+    places: list[int] = []
+    for value in wanted if isinstance(wanted, list) else [wanted]:
+        found = [i for i, there in enumerate(values) if _equal(there, value)]
+        if not found:
+            raise OptionError(
+                unknown(str(coordinate.name), str(value), dict.fromkeys(map(str, values[:40]))),
+                option=f"select.{coordinate.name}",
+            )
+        places += found
+    return places[0] if len(places) == 1 and not isinstance(wanted, list) else places
+
+
+def _comparable(value: Any) -> Value:
+    """A coordinate value as a config can write it: text, a number, or a date as ISO text."""
+    if hasattr(value, "calendar"):
+        return str(value.isoformat())
+    if getattr(value, "dtype", None) is not None:
+        return str(value) if value.dtype.kind == "M" else value.item()
+    return value if isinstance(value, str | int | float) else str(value)
+
+
+def _equal(there: Value, wanted: Value) -> bool:
+    if isinstance(there, str):  # 1998-05 means every time within that month
+        text = str(wanted)
+        return there == text or (there[:4].isdigit() and len(text) >= 4 and there.startswith((f"{text}-", f"{text}T")))
+    return not isinstance(wanted, str) and abs(there - wanted) <= 1e-6 * max(1.0, abs(there))
+
+
+STAGES: tuple[type[Stage], ...] = (Maps,)

@@ -1,0 +1,280 @@
+"""``write.zarr`` and ``write.netcdf``: results as files for other programs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Hashable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from geoxai.errors import OptionError
+from geoxai.stages.stage import Context, OutputStage, Reference, Stage
+
+if TYPE_CHECKING:
+    import numpy as np
+    import xarray as xr
+
+_DATASETS = ("grid", "labels", "samples", "prediction", "relevance", "composite")
+_WRITTEN_BY = "written_by"
+
+
+class _Write(OutputStage):
+    """What both formats share: which stages, where to, and that a file is whole or not there."""
+
+    suffix: ClassVar[str]
+
+    from_: Annotated[str | list[str] | None, Reference(*_DATASETS, nearest=True)] = Field(
+        None, alias="from", description="Stage to write, or a list of stages. Default: the nearest one above."
+    )
+    path: str | None = Field(
+        None, description="File to write, relative to `output.dir`. Default: the name of this stage."
+    )
+
+    def skeleton(self, context: Context) -> None:
+        """Refuses a path that another stage or another program may have filled."""
+        target = self._target(context)
+        if target.suffix != self.suffix:
+            raise OptionError(
+                f"path {str(target)!r} does not end in {self.suffix}, as what {self.use} writes does",
+                fix=f"write {target.with_suffix(self.suffix).name}",
+                option="path",
+            )
+        if not target.exists() or self._is_ours(target):
+            return
+        if target.parent == context.run_dir and (context.run_dir / "ledger" / target.stem).exists():
+            raise OptionError(
+                f"path {target.name!r} is where the run keeps stage {target.stem!r}",
+                fix="choose another name",
+                option="path",
+            )
+        raise OptionError(
+            f"{target} exists and was not written by geoxai; it is not replaced",
+            fix="choose another path, or remove it",
+            option="path",
+        )
+
+    def write(self, context: Context) -> list[Path]:
+        import dask
+
+        self.skeleton(context)
+        target = self._target(context)
+        datasets = dict(zip(self._names(), self._datasets(context)))
+        with whole(target) as part, dask.config.set(scheduler="synchronous"):
+            self._write_parts(part, datasets)
+        return [target]
+
+    def _target(self, context: Context) -> Path:
+        return context.run_dir / (self.path or f"{context.stage}{self.suffix}")
+
+    def _names(self) -> list[str]:
+        return [self.from_] if isinstance(self.from_, str) else list(self.from_ or ())
+
+    def _datasets(self, context: Context) -> list[xr.Dataset]:
+        found = context.sources["from"]
+        return found if isinstance(found, list) else [found]
+
+    def _is_ours(self, target: Path) -> bool:
+        raise NotImplementedError
+
+    def _write_parts(self, part: Path, datasets: Mapping[str, xr.Dataset]) -> None:
+        raise NotImplementedError
+
+
+class WriteZarr(_Write):
+    """One Zarr store of one or several stages.
+
+    One stage makes a flat store, several make one group each, named after the stages. The store is format 3 with CF
+    attributes, opened by `xarray.open_zarr(path)` or `xarray.open_datatree(path, engine="zarr")`. It is written
+    chunk by chunk, and appears under its name when it is whole.
+    """
+
+    use: ClassVar[str] = "write.zarr"
+    suffix: ClassVar[str] = ".zarr"
+
+    def _is_ours(self, target: Path) -> bool:
+        try:
+            root = json.loads((target / "zarr.json").read_text())
+        except (OSError, ValueError):
+            return False
+        return _WRITTEN_BY in root.get("attributes", {})
+
+    def _write_parts(self, part: Path, datasets: Mapping[str, xr.Dataset]) -> None:
+        import zarr
+
+        if len(datasets) == 1:
+            (dataset,) = datasets.values()
+            _to_zarr(dataset, part, None)
+            return
+        with _quiet_zarr():
+            zarr.open_group(part, mode="w", zarr_format=3, attributes={**_marks()})
+        for name, dataset in datasets.items():
+            _to_zarr(dataset, part, name)
+
+
+class WriteNetcdf(_Write):
+    """One NetCDF-4 file of one or several stages, compressed.
+
+    One stage makes a flat file, several make one group each, named after the stages. CF attributes; the file is written
+    chunk by chunk, and appears under its name when it is whole.
+    """
+
+    use: ClassVar[str] = "write.netcdf"
+    suffix: ClassVar[str] = ".nc"
+
+    compression: int = Field(4, ge=0, le=9, description="Level of zlib; 0 stores plainly.")
+
+    def _is_ours(self, target: Path) -> bool:
+        import netCDF4
+
+        try:
+            with netCDF4.Dataset(target) as file:
+                return _WRITTEN_BY in file.ncattrs()
+        except OSError:
+            return False
+
+    def _write_parts(self, part: Path, datasets: Mapping[str, xr.Dataset]) -> None:
+        import netCDF4
+
+        with netCDF4.Dataset(part, "w", format="NETCDF4") as file:
+            file.setncatts(_marks())
+        for name, dataset in datasets.items():
+            dataset = portable(dataset)
+            dataset.attrs = {key: _netcdf_attribute(value) for key, value in dataset.attrs.items()}
+            for variable in dataset.variables.values():
+                variable.attrs = {
+                    key: _netcdf_attribute(value, variable.dtype if key == "flag_values" else None)
+                    for key, value in variable.attrs.items()
+                    if value is not None
+                }
+            encoding = _encoding(dataset, "chunksizes")
+            for key, variable in dataset.variables.items():
+                if variable.dtype.kind in "iufb" and variable.ndim:
+                    encoding.setdefault(key, {}).update(zlib=self.compression > 0, complevel=self.compression)
+            dataset.to_netcdf(
+                part, mode="a", group=None if len(datasets) == 1 else name, engine="netcdf4", encoding=encoding
+            )
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A neighbour to write a file or folder to; on success it takes the place of ``path``, otherwise it is removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part, old = (path.with_name(f".{path.name}.{os.getpid()}{end}.part") for end in ("", ".old"))
+    try:
+        yield part
+        if path.is_dir():
+            path.replace(old)
+        part.replace(path)
+    finally:
+        for left in (part, old):
+            if left.is_dir():
+                shutil.rmtree(left)
+            else:
+                left.unlink(missing_ok=True)
+
+
+def portable(dataset: xr.Dataset) -> xr.Dataset:
+    """The dataset as any reader takes it: uniform chunks, strings of variable length, CF attributes on lat and lon."""
+    import xarray as xr
+
+    found = xr.Dataset(attrs=dict(dataset.attrs) | _marks())
+    dataset = dataset.drop_encoding()
+    variables: dict[Hashable, xr.Variable] = {}
+    for name, variable in dataset.variables.items():
+        variable = variable.copy(deep=False)
+        if variable.dtype.kind in "UT":
+            variable = xr.Variable(variable.dims, variable.values.astype(object), variable.attrs)
+        if variable.chunks is not None:
+            variable = variable.chunk({dim: max(chunks) for dim, chunks in zip(variable.dims, variable.chunks)})
+        if name in _CF:
+            variable.attrs = _CF[str(name)] | variable.attrs
+        variables[name] = variable
+    coords = {name: variables.pop(name) for name in dataset.coords}
+    return found.assign_coords(coords).assign(variables)
+
+
+_CF = {
+    "lat": {"standard_name": "latitude", "units": "degrees_north"},
+    "lon": {"standard_name": "longitude", "units": "degrees_east"},
+    "time": {"standard_name": "time"},
+}
+
+
+def _marks() -> dict[str, str]:
+    from geoxai import __version__
+
+    return {"Conventions": "CF-1.10", _WRITTEN_BY: f"geoxai {__version__}"}
+
+
+def _to_zarr(dataset: xr.Dataset, store: Path, group: str | None) -> None:
+    dataset = portable(dataset)
+    with _quiet_zarr():
+        dataset.to_zarr(
+            store,
+            group=group,
+            mode="w" if group is None else "a",
+            zarr_format=3,
+            consolidated=False,
+            encoding=_encoding(dataset, "chunks"),
+        )
+
+
+def _encoding(dataset: xr.Dataset, chunks: str) -> dict[Hashable, dict[str, Any]]:
+    """Chunks as they are computed, explicit units of time, no fill value on coordinates."""
+    encoding: dict[Hashable, dict[str, Any]] = {}
+    for name, variable in dataset.variables.items():
+        found: dict[str, Any] = {}
+        if variable.chunks is not None and variable.ndim:
+            found[chunks] = tuple(max(sizes) for sizes in variable.chunks)
+        if name in dataset.coords and variable.dtype.kind == "f":
+            found["_FillValue"] = None
+        calendar = _calendar(variable)
+        if calendar is not None:
+            found |= {"units": "seconds since 1970-01-01", "calendar": calendar, "dtype": "int64"}
+        encoding[name] = found
+    return encoding
+
+
+def _calendar(variable: xr.Variable) -> str | None:
+    """The calendar of a variable of times; None for any other."""
+    if variable.dtype.kind == "M":
+        return "proleptic_gregorian"
+    if variable.dtype.kind == "O" and variable.size:
+        return getattr(variable.values.flat[0], "calendar", None)
+    return None
+
+
+def _netcdf_attribute(value: Any, dtype: np.dtype | None = None) -> Any:
+    """An attribute as NetCDF can hold it: text, numbers or an array of numbers; anything else as JSON text."""
+    import numpy as np
+
+    if isinstance(value, bool):
+        return int(value)
+    if isinstance(value, str | int | float | np.number):
+        return value
+    try:
+        array = np.asarray(value, dtype=dtype)
+    except (TypeError, ValueError):
+        array = np.array(None)
+    return array if array.dtype.kind in "iuf" and array.ndim == 1 else json.dumps(value, default=str)
+
+
+@contextmanager
+def _quiet_zarr() -> Iterator[None]:
+    """Without the notice that strings are a young part of the Zarr 3 specification."""
+    import warnings
+
+    from zarr.errors import UnstableSpecificationWarning, ZarrUserWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ZarrUserWarning)
+        warnings.simplefilter("ignore", UnstableSpecificationWarning)
+        yield
+
+
+STAGES: tuple[type[Stage], ...] = (WriteZarr, WriteNetcdf)

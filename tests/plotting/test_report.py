@@ -1,0 +1,167 @@
+"""The report stands alone, escapes what users wrote, and puts numbers beside what they compare with."""
+
+import base64
+from html.parser import HTMLParser
+
+import pytest
+
+from geoxai.plotting.report import Report, StageLine, Store, duration, render_report
+from geoxai.plotting.tables import Chart, Section, Table, blocks_of, show
+
+PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+)
+
+
+class Page(HTMLParser):
+    """Tags in balance, links, and text of a page."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.open, self.sources, self.text = [], [], ""
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.sources += [value for key, value in attrs if key in ("src", "href")]
+        if tag not in ("meta", "img", "polyline"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        pass
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@pytest.fixture
+def report(tmp_path):
+    (tmp_path / "maps.png").write_bytes(PIXEL)
+    return Report(
+        title="enso <lrp>",
+        status="partial",
+        message="2 units failed",
+        started="2026-11-21 12:00",
+        seconds=200,
+        stages=(StageLine("relevance", "explain.lrp", "partial", 4, 6, 12.3), StageLine("sst", "load.netcdf", "read")),
+        warnings=("years 1951-1994 meet <test> years",),
+        figures=(tmp_path / "maps.png", tmp_path / "maps.pdf", tmp_path / "gone.png"),
+        summaries={"composite": {"classes": {"el_nino": {"samples": 3}, "la_nina": {"samples": 4}}}, "empty": {}},
+        stores=(
+            Store("composite.zarr", "maps by class"),
+            Store("enso.nc"),
+            Store("all.zarr", groups=("relevance", "composite")),
+        ),
+        config="version: 1\nname: <enso>\n",
+        provenance={"seed": 0, "versions": {"torch": "2.13"}},
+    )
+
+
+def test_the_page_needs_nothing_else(report):
+    page = Page(render_report(report))
+    assert page.open == []
+    assert len(page.sources) == 1
+    assert base64.b64decode(page.sources[0].removeprefix("data:image/png;base64,")) == PIXEL
+    assert "<script" not in render_report(report)
+
+
+def test_the_page_tells_the_run(report):
+    text = Page(render_report(report)).text
+    for words in (
+        "enso <lrp>",
+        "partial",
+        "2 units failed",
+        "3 min 20 s",
+        "4 of 6",
+        "years 1951-1994 meet <test> years",
+        "maps.pdf",
+        "xr.open_zarr('composite.zarr', consolidated=False)",
+        "# maps by class",
+        "xr.open_dataset('enso.nc')",
+        "xr.open_zarr('all.zarr', group='relevance', consolidated=False)",
+        "xr.open_zarr('all.zarr', group='composite', consolidated=False)",
+        "name: <enso>",
+        "torch",
+    ):
+        assert words in text
+
+
+def test_a_report_of_nothing_is_a_page():
+    page = Page(render_report(Report("empty", "failed")))
+    assert page.open == []
+    assert "Figures" not in page.text
+
+
+def test_networks_stand_beside_simpler_models():
+    summary = {
+        "task": "classification",
+        "networks": [{"seed": 0, "test": {"accuracy": 0.98}}, {"seed": 1, "test": {"accuracy": 0.97}}],
+        "baselines": {"linear": {"test": {"accuracy": 0.96}}, "majority_class": {"test": {"accuracy": 0.5}}},
+    }
+    *_, table = blocks_of(summary)
+    assert table.header == ("", "seed", "test: accuracy")
+    assert table.rows == (
+        ("network 0", "0", "0.98"),
+        ("network 1", "1", "0.97"),
+        ("linear", "–", "0.96"),
+        ("majority class", "–", "0.5"),
+    )
+
+
+def test_shares_stand_beside_area_shares():
+    shares = {
+        "nino34": {"relevance_share": 0.21, "area_share": 0.03},
+        "nino12": {"relevance_share": 0.1, "area_share": 0.01},
+    }
+    (section,) = blocks_of({"el_nino": {"samples": 111, "regions": shares}})
+    assert isinstance(section, Section)
+    counts, regions = section.blocks
+    assert counts == Table("", (), (("samples", "111"),))
+    assert regions == Table(
+        "regions", ("", "relevance share", "area share"), (("nino34", "0.21", "0.03"), ("nino12", "0.1", "0.01"))
+    )
+
+
+def test_long_series_become_curves():
+    (chart,) = blocks_of({"loss": {"train": [10.0 / (i + 1) for i in range(20)], "validation": [5.0] * 19 + [None]}})
+    assert isinstance(chart, Chart)
+    assert [curve.name for curve in chart.curves] == ["train", "validation"]
+    assert chart.curves[0].points.startswith("0.00,0.00 ")
+    assert chart.curves[0].points.endswith(" 100.00,30.00")
+    assert len(chart.curves[1].points.split()) == 19
+
+
+def test_any_json_has_a_layout():
+    odd = {
+        "a": [],
+        "b": {},
+        "c": [{"x": 1}, {"y": 2}],
+        "d": [[1, 2], [3, 4]],
+        "e": {"f": {"g": {"h": None}}},
+        "i": [1.0] * 20,
+    }
+    page = Page(render_report(Report("odd", "complete", summaries={"odd": odd})))
+    assert page.open == []
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "–"),
+        (True, "yes"),
+        (0.98765432, "0.9877"),
+        (-1.5e-7, "−1.5e−7"),
+        (12, "12"),
+        ([1, 2.5], "1, 2.5"),
+        ("a", "a"),
+    ],
+)
+def test_values_as_text(value, text):
+    assert show(value) == text
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(None, ""), (0.04, "0.0 s"), (59.6, "1 min 0 s"), (7500, "2 h 5 min")])
+def test_durations(seconds, text):
+    assert duration(seconds) == text

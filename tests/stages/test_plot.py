@@ -1,0 +1,154 @@
+"""plot.maps: the right field, the right cases, whole files."""
+
+import cftime
+import numpy as np
+import pytest
+import xarray as xr
+from pydantic import ValidationError
+
+import geoxai.plotting.maps
+from geoxai.errors import OptionError
+from geoxai.stages.plot import Maps
+from geoxai.stages.stage import Context
+
+LAT, LON = np.arange(-80.0, 81, 20), np.arange(10.0, 360, 20)
+
+
+@pytest.fixture
+def composite() -> xr.Dataset:
+    dims = ("network", "class", "channel", "lat", "lon")
+    random = np.random.default_rng(0)
+    maps = random.standard_normal((3, 2, 1, 9, 18))
+    counts = np.broadcast_to(np.array([7, 5])[None, :, None, None, None], maps.shape).astype("int32")
+    return xr.Dataset(
+        {
+            "relevance_mean": (dims, maps, {"long_name": "mean relevance", "units": "1"}),
+            "relevance_std": (dims, abs(maps)),
+            "relevance_count": (dims, counts),
+            "inputs_mean": (dims[1:], maps.mean(0), {"long_name": "sea surface temperature anomaly", "units": "K"}),
+        },
+        coords={"class": ["la_nina", "el_nino"], "channel": ["sst"], "lat": LAT, "lon": LON},
+    )
+
+
+@pytest.fixture
+def relevance() -> xr.Dataset:
+    time = xr.date_range("1998-01", periods=6, freq="MS", use_cftime=True, calendar="noleap")
+    field = np.arange(6 * 9 * 18, dtype="float32").reshape(6, 1, 9, 18)
+    return xr.Dataset(
+        {"relevance": (("sample", "channel", "lat", "lon"), field), "confidence": (("sample",), np.ones(6))},
+        coords={"sample": np.arange(10, 16), "time": ("sample", time), "channel": ["sst"], "lat": LAT, "lon": LON},
+    ).chunk(sample=2)
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """What plot_maps was asked to draw."""
+    calls = []
+    plot_maps = geoxai.plotting.maps.plot_maps
+
+    def spy(data, **kwargs):
+        calls.append((data.compute(), kwargs))
+        return plot_maps(data, **kwargs)
+
+    monkeypatch.setattr(geoxai.plotting.maps, "plot_maps", spy)
+    return calls
+
+
+def test_files_are_named_after_the_stage(composite, tmp_path):
+    stage = Maps.model_validate({"format": ["png", "pdf"]})
+    context = Context("maps", tmp_path, {"from": composite})
+    stage.skeleton(context)
+    paths = stage.write(context)
+    assert paths == [tmp_path / "figures" / "maps.png", tmp_path / "figures" / "maps.pdf"]
+    assert paths[0].read_bytes().startswith(b"\x89PNG")
+    assert paths[1].read_bytes().startswith(b"%PDF")
+    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == ["maps.pdf", "maps.png"]
+
+
+def test_networks_are_averaged_and_cases_counted(composite, tmp_path, drawn):
+    Maps().write(Context("maps", tmp_path, {"from": composite}))
+    ((field, _),) = drawn
+    xr.testing.assert_allclose(field.drop_vars("n"), composite["relevance_mean"].mean("network"))
+    assert field.attrs["long_name"] == "mean relevance"
+    assert field["n"].values.tolist() == [7, 5]
+
+
+def test_each_network_may_have_its_row(composite, tmp_path, drawn):
+    stage = Maps(networks="each", panels=["network", "class"], variable="relevance_std")
+    stage.write(Context("maps", tmp_path, {"from": composite}))
+    ((field, _),) = drawn
+    assert field.sizes["network"] == 3
+    assert field.name == "relevance_std"
+
+
+def test_contours_default_to_the_mean_inputs(composite, tmp_path, drawn):
+    stage = Maps.model_validate({"select": {"class": "el_nino"}, "contours": {"levels": [-1, 1]}})
+    stage.write(Context("maps", tmp_path, {"from": composite}))
+    ((field, kwargs),) = drawn
+    xr.testing.assert_equal(kwargs["contours"], composite["inputs_mean"].sel({"class": "el_nino"}))
+    assert kwargs["levels"] == [-1, 1]
+    assert field["class"] == "el_nino"
+
+
+def test_contours_of_another_stage_are_taken_at_the_same_time(relevance, tmp_path, drawn):
+    anomaly = xr.Dataset({"sst": relevance["relevance"].isel(channel=0, drop=True).swap_dims(sample="time") * 2})
+    stage = Maps.model_validate({"select": {"time": "1998-03"}, "contours": {"from": "anomaly", "variable": "sst"}})
+    stage.write(Context("maps", tmp_path, {"from": relevance, "contours.from": anomaly}))
+    ((field, kwargs),) = drawn
+    np.testing.assert_array_equal(field.squeeze(), relevance["relevance"].values[2, 0])
+    np.testing.assert_array_equal(kwargs["contours"], 2 * relevance["relevance"].values[2, 0])
+
+
+@pytest.mark.parametrize(
+    ("select", "samples"),
+    [
+        ({"sample": 12}, [12]),
+        ({"sample": [15, 10]}, [15, 10]),
+        ({"time": "1998-05-01"}, [14]),
+        ({"time": ["1998-01", "1998-06"]}, [10, 15]),
+        ({"time": 1998}, [10, 11, 12, 13, 14, 15]),
+    ],
+)
+def test_selection_by_value(relevance, tmp_path, drawn, select, samples):
+    Maps(select=select).write(Context("maps", tmp_path, {"from": relevance}))
+    assert np.atleast_1d(drawn[0][0]["sample"].values).tolist() == samples
+
+
+def test_noleap_dates_are_titles(relevance):
+    assert isinstance(relevance["time"].values[0], cftime.DatetimeNoLeap)
+    figure = geoxai.plotting.maps.plot_maps(relevance["relevance"].isel(channel=0))
+    assert figure.axes[1].get_title() == "1998-02-01"
+
+
+@pytest.mark.parametrize(
+    ("options", "words", "option"),
+    [
+        ({"variable": "relevance_men"}, "did you mean 'relevance_mean'", "variable"),
+        ({"panels": "clas"}, "did you mean 'class'", "panels"),
+        ({"select": {"season": "DJF"}}, "there are: channel, class, network", "select.season"),
+        ({"contours": {"variable": "sst"}}, "there are: inputs_mean", "contours.variable"),
+    ],
+)
+def test_names_are_checked_before_anything_is_computed(composite, tmp_path, options, words, option):
+    with pytest.raises(OptionError) as error:
+        Maps.model_validate(options).skeleton(Context("maps", tmp_path, {"from": composite}))
+    assert words in str(error.value)
+    assert error.value.option == option
+
+
+def test_an_absent_value_is_told_with_those_there_are(composite, tmp_path):
+    with pytest.raises(OptionError, match="there are: el_nino, la_nina"):
+        Maps(select={"class": "neutral"}).write(Context("maps", tmp_path, {"from": composite}))
+
+
+def test_a_failed_figure_leaves_nothing(composite, tmp_path):
+    stage = Maps(panels=["network", "class"], networks="mean")
+    with pytest.raises(OptionError):
+        stage.write(Context("maps", tmp_path, {"from": composite}))
+    assert not (tmp_path / "figures").exists()
+
+
+def test_an_unknown_colour_map_is_refused():
+    with pytest.raises(ValidationError, match="did you mean 'viridis'"):
+        Maps(cmap="virids")
