@@ -17,7 +17,7 @@ LAYERS = (
     ("stages",),
     ("explain",),
     ("plotting", "readers", "models", "attribution", "statistics"),
-    ("grid",),
+    ("grid", "storage"),
     ("errors", "names", "paths"),
 )
 # Libraries of one layer stand alone.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from geoxai.models.networks import digest_of
+from geoxai.storage.files import replaced
 
 
 @dataclass(frozen=True)
@@ -97,12 +97,6 @@ def identity(module: nn.Module, data: Iterable[Tensor], generator: torch.Generat
 
 
 def save_whole(value: Any, path: Path) -> None:
-    """``torch.save`` to a neighbour, then rename: the file is whole or not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as handle:
-            torch.save(value, handle)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    """``torch.save``, whole or not there."""
+    with replaced(path) as part, part.open("wb") as handle:
+        torch.save(value, handle)

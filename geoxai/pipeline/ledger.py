@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from geoxai.pipeline.files import read_json, remove, write_json
+from geoxai.storage.files import read_json, remove, write_json
 
 
 @dataclass(frozen=True)
@@ -85,4 +85,4 @@ class Ledger:
 
     def partial(self, unit: int) -> Path:
         """Where a reduced stage keeps the partial result of a unit."""
-        return self.folder / f"{unit:06d}.partial.nc"
+        return self.folder / f"{unit:06d}.partial.zarr"

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from geoxai.errors import GeoxaiError
-from geoxai.pipeline.files import disk_error
+from geoxai.storage.files import disk_error
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from geoxai.pipeline.files import write_json
+from geoxai.storage.files import write_json
 from geoxai.pipeline.fingerprints import science_hash
 from geoxai.pipeline.workspace import Workspace
 
@@ -69,7 +69,7 @@ def run_log(record: Record) -> Iterator[None]:
     """Log everything geoxai says to ``run.log``, and keep its warnings for ``run.json`` and the report."""
     root = logging.getLogger("geoxai")
     before = root.level
-    root.setLevel(logging.DEBUG if before == logging.DEBUG else logging.INFO)
+    root.setLevel(logging.DEBUG)
     handler = logging.FileHandler(record.workspace.run_dir / "run.log")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     handlers = (handler, _Keeper(record), _Console())

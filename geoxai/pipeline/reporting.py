@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from geoxai.pipeline.files import read_json, write_text
+from geoxai.storage.files import read_json, write_text
 from geoxai.pipeline.ledger import Ledger
 from geoxai.pipeline.record import Record
 from geoxai.pipeline.workspace import Workspace, fit_store
 from geoxai.plotting.report import Report, StageLine, Store, render_report
-from geoxai.stages.stage import LazyStage, OutputStage
+from geoxai.stages.stage import LazyStage, OutputStage, ReducedStage, StoredStage
 
 _STATUS = {0: "complete", 4: "partial", 130: "interrupted", 143: "interrupted"}
 
@@ -63,15 +63,21 @@ def _files(workspace: Workspace, name: str) -> list[Path]:
 def _stores(workspace: Workspace) -> list[Store]:
     """What a reader may open: what was written for people first, then the stores of the stages."""
     found = [
-        Store(str(file.relative_to(workspace.run_dir)), f"written by {name}")
+        Store(str(file.relative_to(workspace.run_dir)), f"written by {name}", _groups(workspace, name))
         for name in workspace.config.stages
         for file in _files(workspace, name)
         if file.exists() and file.parent.name != "figures" and file.is_relative_to(workspace.run_dir)
     ]
     for name, stage in workspace.config.stages.items():
         path = workspace.run_dir / f"{name}.zarr"
-        if path.exists():
+        if isinstance(stage, StoredStage | ReducedStage) and path.exists():
             found.append(Store(path.name, f"{stage.gives} of {stage.use}"))
         if fit_store(workspace.run_dir, name).exists():
             found.append(Store(fit_store(workspace.run_dir, name).name, f"what {stage.use} fitted"))
     return found
+
+
+def _groups(workspace: Workspace, name: str) -> tuple[str, ...]:
+    """The groups in a file of several stages, none in one of a single stage."""
+    source = workspace.config.sources(name).get("from")
+    return tuple(source) if isinstance(source, list) and len(source) > 1 else ()

@@ -26,6 +26,6 @@ def rules(config: Config) -> str:
 
 def _table(rows: tuple[RuleRow, ...]) -> str:
     header = ("op", "module", "in", "out", "rule", "why")
-    cells = [header, *((r.op, r.module, str(r.input_shape), str(r.output_shape), r.rule, r.why) for r in rows)]
+    cells = [header, *((r.op, r.path, str(r.input_shape), str(r.output_shape), r.rule, r.why) for r in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in cells)

@@ -16,7 +16,7 @@ from geoxai.errors import GeoxaiError, OptionError
 from geoxai.names import unknown
 from geoxai.pipeline import stores
 from geoxai.pipeline.executors import Executor, executor
-from geoxai.pipeline.files import DiskError, disk_error, remove, sweep, write_json
+from geoxai.storage.files import DiskError, disk_error, remove, sweep, write_json
 from geoxai.pipeline.fingerprints import ingredients
 from geoxai.pipeline.ledger import Ledger, StageEntry
 from geoxai.pipeline.lock import locked
@@ -25,7 +25,7 @@ from geoxai.pipeline.record import Record, run_log
 from geoxai.pipeline.reporting import write_report
 from geoxai.pipeline.units import begin, provenance, steady
 from geoxai.pipeline.workspace import Workspace, bind, check_skeletons, fit_store, is_done, save_config, upstream
-from geoxai.stages.stage import LazyStage, OutputStage, ReducedStage, Stage
+from geoxai.stages.stage import LazyStage, OutputStage, ReducedStage, Stage, StoredStage
 
 log = logging.getLogger("geoxai.pipeline")
 
@@ -93,7 +93,8 @@ def _locked_run(workspace: Workspace, chosen: list[str], forced: list[str]) -> R
         with _sigterm(), run_log(record):
             for finding in workspace.config.warnings:
                 record.warn(finding.message)
-            sweep(workspace.run_dir)
+            for folder in (workspace.run_dir, *(workspace.run_dir / "ledger").glob("*"), workspace.run_dir / "figures"):
+                sweep(folder)
             save_config(workspace)
             for name in forced:
                 _forget_results(workspace, name)
@@ -261,13 +262,15 @@ def _command(workspace: Workspace) -> str:
 
 @contextmanager
 def _as_geoxai(name: str) -> Iterator[None]:
-    """Errors of the libraries below, as one sentence with the stage they came from."""
+    """Errors of the libraries below, as one sentence; the traceback of one that is no user's mistake is in run.log."""
     try:
         yield
     except GeoxaiError:
         raise
-    except OSError as error:
-        raise disk_error(error, Path(str(error.filename or ""))) or GeoxaiError(f"{error}") from error
+    except Exception as error:
+        log.debug("%s", name, exc_info=error)
+        told = disk_error(error, Path(str(getattr(error, "filename", None) or "")))
+        raise told or GeoxaiError(f"{type(error).__name__}: {error}", fix="the traceback is in run.log") from error
 
 
 @contextmanager
@@ -289,11 +292,13 @@ def _sigterm() -> Iterator[None]:
 
 
 def _forget_results(workspace: Workspace, name: str) -> None:
-    for ledger_name in (name, f"{name}.fit"):
-        Ledger(workspace.run_dir, ledger_name).clear()
-        remove(workspace.run_dir / f"{ledger_name}.zarr")
-    remove(workspace.run_dir / name)
-    remove(workspace.run_dir / f"{name}.json")
+    """Remove what a stage stored; files that an output stage wrote are replaced when it runs again."""
+    Ledger(workspace.run_dir, name).clear()
+    Ledger(workspace.run_dir, f"{name}.fit").clear()
+    remove(fit_store(workspace.run_dir, name))
+    if isinstance(workspace.stage(name), StoredStage | ReducedStage):
+        for path in (f"{name}.zarr", name, f"{name}.json"):
+            remove(workspace.run_dir / path)
 
 
 def _known(config: Config, names: Sequence[str], option: str) -> list[str]:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Hashable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
-from zarr.errors import UnstableSpecificationWarning, ZarrUserWarning
 
 from geoxai.errors import GeoxaiError
-from geoxai.pipeline.files import replaced
 from geoxai.stages.stage import Layout
-
-_EPOCH = "since 1970-01-01"
+from geoxai.storage.encoding import encoding, quiet, storable
+from geoxai.storage.files import replaced
 
 
 def chunks_of(layout: Layout) -> dict[str, list[int]]:
@@ -31,12 +27,12 @@ def create(path: Path, layout: Layout, attrs: Mapping[str, Any]) -> None:
     coords = {name: coord.load() for name, coord in layout.template.coords.items()}  # lazy where taken from a store
     template = storable(layout.template.assign_coords(coords).assign_attrs(attrs))
     filled = _filled(layout)
-    encoding = time_encoding(template)
+    encodings = encoding(template)
     for name, variable in filled.items():
-        encoding.setdefault(name, {})["chunks"] = _chunk(layout, variable)
+        encodings.setdefault(name, {})["chunks"] = _chunk(layout, variable)
         template[name] = template[name].chunk(dict(zip(variable.dims, _chunk(layout, variable))))
     with replaced(path) as part, quiet():
-        template.to_zarr(part, mode="w", compute=False, consolidated=False, encoding=encoding)
+        template.to_zarr(part, mode="w", compute=False, consolidated=False, encoding=encodings)
 
 
 def write_block(path: Path, layout: Layout, unit: int, block: xr.Dataset) -> None:
@@ -69,40 +65,7 @@ def write_whole(path: Path, dataset: xr.Dataset, attrs: Mapping[str, Any]) -> No
     """Write a dataset as one store that is whole or not there."""
     dataset = storable(dataset.assign_attrs(attrs))
     with replaced(path) as part, quiet():
-        dataset.to_zarr(part, mode="w", consolidated=False, encoding=time_encoding(dataset))
-
-
-def storable(dataset: xr.Dataset) -> xr.Dataset:
-    """The dataset without inherited encodings, strings of variable length: what any Zarr 3 reader takes."""
-    dataset = dataset.drop_encoding()
-    strings = {
-        name: (variable.dims, variable.values.astype(object), variable.attrs)
-        for name, variable in dataset.variables.items()
-        if variable.dtype.kind == "U"
-    }
-    coords = {name: strings.pop(name) for name in list(strings) if name in dataset.coords}
-    return dataset.assign_coords(coords).assign(strings)
-
-
-def time_encoding(dataset: xr.Dataset) -> dict[Hashable, dict[str, Any]]:
-    """Explicit units for times, so that what is written never depends on the first value seen."""
-    encoding: dict[Hashable, dict[str, Any]] = {}
-    for name, variable in dataset.variables.items():
-        if variable.dtype.kind == "M":
-            whole = bool((variable.values.astype("datetime64[us]").astype("int64") % 1_000_000 == 0).all())
-            encoding[name] = {"units": f"{'seconds' if whole else 'microseconds'} {_EPOCH}", "dtype": "int64"}
-        elif variable.dtype.kind == "O" and variable.size and hasattr(first := variable.values.flat[0], "calendar"):
-            encoding[name] = {"units": f"seconds {_EPOCH}", "calendar": first.calendar, "dtype": "int64"}
-    return encoding
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without the notices of zarr 3 that consolidated metadata and strings are young parts of its specification."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ZarrUserWarning)
-        warnings.simplefilter("ignore", UnstableSpecificationWarning)
-        yield
+        dataset.to_zarr(part, mode="w", consolidated=False, encoding=encoding(dataset))
 
 
 def _filled(layout: Layout) -> dict[Hashable, xr.DataArray]:

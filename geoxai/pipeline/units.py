@@ -19,7 +19,7 @@ from typing import Any
 
 from geoxai.errors import GeoxaiError
 from geoxai.pipeline import stores
-from geoxai.pipeline.files import DiskError, disk_error, remove, replaced
+from geoxai.storage.files import DiskError, disk_error, remove
 from geoxai.pipeline.fingerprints import ingredients, science_hash, versions
 from geoxai.pipeline.ledger import Ledger, StageEntry
 from geoxai.pipeline.workspace import Workspace, rebuild
@@ -111,7 +111,6 @@ def provenance(workspace: Workspace, name: str) -> dict[str, Any]:
     """Attributes of a store: only what determines its numbers, so that two runs can be compared bit for bit."""
     made_of = ingredients(workspace.config, name, workspace.device)
     return {
-        "Conventions": "CF-1.11",
         "geoxai_stage": name,
         "geoxai_use": made_of["use"],
         "geoxai_options": json.dumps(made_of["options"], sort_keys=True),
@@ -150,8 +149,7 @@ def _compute(workspace: Workspace, name: str, unit: int) -> None:
             _merge(workspace, stage, context, units)
             return
         partial = stage.partial(context, unit * block, min((unit + 1) * block, size))
-        with replaced(Ledger(workspace.run_dir, name).partial(unit)) as part:
-            partial.to_netcdf(part, engine="netcdf4")
+        stores.write_whole(Ledger(workspace.run_dir, name).partial(unit), partial, {})
         return
     assert isinstance(stage, StoredStage)
     layout = _layout(workspace, name, stage, context)
@@ -164,7 +162,7 @@ def _merge(workspace: Workspace, stage: ReducedStage, context: Context, units: i
     import xarray as xr
 
     ledger = Ledger(workspace.run_dir, context.stage)
-    partials = (xr.load_dataset(ledger.partial(unit), engine="netcdf4") for unit in range(units))
+    partials = (xr.open_zarr(ledger.partial(unit), consolidated=False).load() for unit in range(units))
     stores.write_whole(context.store, stage.merge(context, partials), provenance(workspace, context.stage))
 
 

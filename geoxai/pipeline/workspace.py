@@ -14,7 +14,7 @@ from typing import Any
 from geoxai.config import Config, ConfigError, dump, load_resolved
 from geoxai.errors import GeoxaiError
 from geoxai.pipeline import fingerprints
-from geoxai.pipeline.files import write_text
+from geoxai.storage.files import write_text
 from geoxai.pipeline.ledger import Ledger
 from geoxai.stages.stage import Context, LazyStage, OutputStage, Stage
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from geoxai.errors import OptionError
 from geoxai.names import unknown
 from geoxai.stages.stage import Context, OutputStage, Reference, Stage
-from geoxai.stages.write import whole
+from geoxai.storage.files import replaced
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -133,7 +133,7 @@ class Maps(OutputStage):
             stream = BytesIO()
             save_figure(figure, stream, kind)
             paths.append(context.run_dir / "figures" / f"{context.stage}.{kind}")
-            with whole(paths[-1]) as part:
+            with replaced(paths[-1]) as part:
                 part.write_bytes(stream.getvalue())
         return paths
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-from collections.abc import Hashable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -61,10 +58,12 @@ class _Write(OutputStage):
     def write(self, context: Context) -> list[Path]:
         import dask
 
+        from geoxai.storage.files import replaced
+
         self.skeleton(context)
         target = self._target(context)
         datasets = dict(zip(self._names(), self._datasets(context)))
-        with whole(target) as part, dask.config.set(scheduler="synchronous"):
+        with replaced(target) as part, dask.config.set(scheduler="synchronous"):
             self._write_parts(part, datasets)
         return [target]
 
@@ -106,12 +105,14 @@ class WriteZarr(_Write):
     def _write_parts(self, part: Path, datasets: Mapping[str, xr.Dataset]) -> None:
         import zarr
 
+        from geoxai.storage.encoding import quiet
+
         if len(datasets) == 1:
             (dataset,) = datasets.values()
             _to_zarr(dataset, part, None)
             return
-        with _quiet_zarr():
-            zarr.open_group(part, mode="w", zarr_format=3, attributes={**_marks()})
+        with quiet():
+            zarr.open_group(part, mode="w", zarr_format=3, attributes=_marks())
         for name, dataset in datasets.items():
             _to_zarr(dataset, part, name)
 
@@ -143,7 +144,7 @@ class WriteNetcdf(_Write):
         with netCDF4.Dataset(part, "w", format="NETCDF4") as file:
             file.setncatts(_marks())
         for name, dataset in datasets.items():
-            dataset = portable(dataset)
+            dataset = _marked(dataset)
             dataset.attrs = {key: _netcdf_attribute(value) for key, value in dataset.attrs.items()}
             for variable in dataset.variables.values():
                 variable.attrs = {
@@ -160,93 +161,38 @@ class WriteNetcdf(_Write):
             )
 
 
-@contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A neighbour to write a file or folder to; on success it takes the place of ``path``, otherwise it is removed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part, old = (path.with_name(f".{path.name}.{os.getpid()}{end}.part") for end in ("", ".old"))
-    try:
-        yield part
-        if path.is_dir():
-            path.replace(old)
-        part.replace(path)
-    finally:
-        for left in (part, old):
-            if left.is_dir():
-                shutil.rmtree(left)
-            else:
-                left.unlink(missing_ok=True)
-
-
-def portable(dataset: xr.Dataset) -> xr.Dataset:
-    """The dataset as any reader takes it: uniform chunks, strings of variable length, CF attributes on lat and lon."""
-    import xarray as xr
-
-    found = xr.Dataset(attrs=dict(dataset.attrs) | _marks())
-    dataset = dataset.drop_encoding()
-    variables: dict[Hashable, xr.Variable] = {}
-    for name, variable in dataset.variables.items():
-        variable = variable.copy(deep=False)
-        if variable.dtype.kind in "UT":
-            variable = xr.Variable(variable.dims, variable.values.astype(object), variable.attrs)
-        if variable.chunks is not None:
-            variable = variable.chunk({dim: max(chunks) for dim, chunks in zip(variable.dims, variable.chunks)})
-        if name in _CF:
-            variable.attrs = _CF[str(name)] | variable.attrs
-        variables[name] = variable
-    coords = {name: variables.pop(name) for name in dataset.coords}
-    return found.assign_coords(coords).assign(variables)
-
-
-_CF = {
-    "lat": {"standard_name": "latitude", "units": "degrees_north"},
-    "lon": {"standard_name": "longitude", "units": "degrees_east"},
-    "time": {"standard_name": "time"},
-}
-
-
 def _marks() -> dict[str, str]:
     from geoxai import __version__
 
-    return {"Conventions": "CF-1.10", _WRITTEN_BY: f"geoxai {__version__}"}
+    return {_WRITTEN_BY: f"geoxai {__version__}"}
 
 
 def _to_zarr(dataset: xr.Dataset, store: Path, group: str | None) -> None:
-    dataset = portable(dataset)
-    with _quiet_zarr():
+    from geoxai.storage.encoding import quiet
+
+    dataset = _marked(dataset)
+    mode: Literal["w", "a"] = "w" if group is None else "a"
+    with quiet():
         dataset.to_zarr(
-            store,
-            group=group,
-            mode="w" if group is None else "a",
-            zarr_format=3,
-            consolidated=False,
-            encoding=_encoding(dataset, "chunks"),
+            store, group=group, mode=mode, zarr_format=3, consolidated=False, encoding=_encoding(dataset, "chunks")
         )
 
 
+def _marked(dataset: xr.Dataset) -> xr.Dataset:
+    from geoxai.storage.encoding import storable
+
+    return storable(dataset.assign_attrs(_marks()))
+
+
 def _encoding(dataset: xr.Dataset, chunks: str) -> dict[Hashable, dict[str, Any]]:
-    """Chunks as they are computed, explicit units of time, no fill value on coordinates."""
-    encoding: dict[Hashable, dict[str, Any]] = {}
+    """The encoding of every variable, in the chunks in which it is computed."""
+    from geoxai.storage.encoding import encoding
+
+    found = encoding(dataset)
     for name, variable in dataset.variables.items():
-        found: dict[str, Any] = {}
         if variable.chunks is not None and variable.ndim:
-            found[chunks] = tuple(max(sizes) for sizes in variable.chunks)
-        if name in dataset.coords and variable.dtype.kind == "f":
-            found["_FillValue"] = None
-        calendar = _calendar(variable)
-        if calendar is not None:
-            found |= {"units": "seconds since 1970-01-01", "calendar": calendar, "dtype": "int64"}
-        encoding[name] = found
-    return encoding
-
-
-def _calendar(variable: xr.Variable) -> str | None:
-    """The calendar of a variable of times; None for any other."""
-    if variable.dtype.kind == "M":
-        return "proleptic_gregorian"
-    if variable.dtype.kind == "O" and variable.size:
-        return getattr(variable.values.flat[0], "calendar", None)
-    return None
+            found.setdefault(name, {})[chunks] = tuple(max(sizes) for sizes in variable.chunks)
+    return found
 
 
 def _netcdf_attribute(value: Any, dtype: np.dtype | None = None) -> Any:
@@ -262,19 +208,6 @@ def _netcdf_attribute(value: Any, dtype: np.dtype | None = None) -> Any:
     except (TypeError, ValueError):
         array = np.array(None)
     return array if array.dtype.kind in "iuf" and array.ndim == 1 else json.dumps(value, default=str)
-
-
-@contextmanager
-def _quiet_zarr() -> Iterator[None]:
-    """Without the notice that strings are a young part of the Zarr 3 specification."""
-    import warnings
-
-    from zarr.errors import UnstableSpecificationWarning, ZarrUserWarning
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ZarrUserWarning)
-        warnings.simplefilter("ignore", UnstableSpecificationWarning)
-        yield
 
 
 STAGES: tuple[type[Stage], ...] = (WriteZarr, WriteNetcdf)

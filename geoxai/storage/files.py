@@ -1,4 +1,4 @@
-"""Files that are whole or not there: atomic text, atomic folders, and clear words when a disk says no."""
+"""Files and folders that are whole or not there, and clear words when a disk says no."""
 
 from __future__ import annotations
 
@@ -18,13 +18,8 @@ _PART = ".part"
 
 def write_text(path: Path, text: str) -> None:
     """Write a file whole: to a neighbour first, then renamed over."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}{_PART}")
-    try:
+    with replaced(path) as part:
         part.write_text(text)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -48,7 +43,8 @@ def replaced(path: Path) -> Iterator[Path]:
     remove(part)
     try:
         yield part
-        remove(path)
+        if path.is_dir():
+            remove(path)
         part.replace(path)
     finally:
         remove(part)
@@ -67,8 +63,8 @@ def remove(path: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what killed processes left half written in a run folder."""
-    for left in [*folder.glob(f"*{_PART}"), *folder.glob(f".*{_PART}"), *(folder / "ledger").rglob(f"*{_PART}")]:
+    """Remove what killed processes left half written in a folder."""
+    for left in [*folder.glob(f"*{_PART}"), *folder.glob(f".*{_PART}")]:
         remove(left)
 
 
@@ -81,6 +77,9 @@ _DISK = {
 }
 
 
+_FULL = 2**18
+
+
 class DiskError(GeoxaiError):
     """The output folder cannot be written: nothing further can be stored, what was stored stays."""
 
@@ -88,19 +87,23 @@ class DiskError(GeoxaiError):
 def disk_error(error: BaseException, folder: Path) -> DiskError | None:
     """The sentence for an error that says the disk is full or not writable; None for any other error."""
     seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, DiskError):
-            return seen
+    while seen is not None and not isinstance(seen, GeoxaiError):
         if isinstance(seen, OSError) and seen.errno in _DISK:
-            what = seen.filename or folder
-            free = _free(folder)
-            return DiskError(
-                f"cannot write {what}: {_DISK[seen.errno]}{f' ({free / 1e6:.1f} MB free)' if free is not None else ''}",
-                fix="free space or permission there, or choose another output.dir; the same command then goes on where "
-                "this one stopped",
-            )
+            return _told(seen.filename or folder, seen.errno, folder)
         seen = seen.__cause__ or seen.__context__
-    return None
+    if isinstance(error, RuntimeError) and (free := _free(folder)) is not None and free < _FULL:
+        return _told(folder, errno.ENOSPC, folder)  # HDF5 does not say why it cannot write
+    return seen if isinstance(seen, DiskError) else None
+
+
+def _told(what: str | Path, number: int, folder: Path) -> DiskError:
+    free = _free(folder) if number == errno.ENOSPC else None
+    left = f" ({free / 1e6:.1f} MB free)" if free is not None else ""
+    return DiskError(
+        f"cannot write {what}: {_DISK[number]}{left}",
+        fix="free space or permission there, or choose another output.dir; the same command then goes on where this one "
+        "stopped",
+    )
 
 
 def _free(folder: Path) -> int | None:

@@ -1,0 +1,396 @@
+"""``samples``: fields become the inputs of a network."""
+
+from __future__ import annotations
+
+import logging
+from itertools import pairwise
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from geoxai.errors import InputError, OptionError
+from geoxai.names import unknown
+from geoxai.stages.stage import Context, InputPath, Layout, Reference, Stage, StoredStage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    import numpy as np
+    import xarray as xr
+
+    from geoxai.statistics.sampling import Choice
+    from geoxai.statistics.scaling import Survey
+    from geoxai.statistics.stacking import Stack
+
+log = logging.getLogger("geoxai.samples")
+
+CHUNK_BYTES = 16 * 2**20
+
+Years = tuple[int, int]
+
+
+class Samples(StoredStage):
+    """Samples for a network: channels stacked, times joined with labels, split in time, scaled, gaps filled.
+
+    Every variable of the input stages that has a time becomes a channel; all of them must lie on one grid. Times that
+    not every input has are left out; monthly data are matched by year and month, all other data by exact time.
+    Samples are in the order of time. Latitude direction and longitude convention of the inputs are kept.
+
+    ``inputs`` are stored as the network sees them, float32; ``inputs * scaling_sd + scaling_mean`` is physical again.
+    Scaling is fitted on training samples alone.
+    """
+
+    use: ClassVar[str] = "samples"
+    gives: ClassVar[str] = "samples"
+    fits: ClassVar[bool] = True
+
+    inputs: Annotated[str | list[str] | None, Reference("grid", nearest=True)] = Field(
+        None, description="Stages whose variables become channels, in this order."
+    )
+    labels: Annotated[str | None, Reference("labels")] = Field(
+        None, description="Stage with a class or value for each time. Times it does not have are left out."
+    )
+    image: Annotated[str | None, Reference("grid")] = Field(
+        None, description="Stage whose variables are the target maps of an image-to-image network, on the same grid."
+    )
+    target: Literal["class", "value", "image"] | None = Field(
+        None,
+        description="What the network learns: the class or the value of `labels`, or the maps of `image`. "
+        "Default: image where `image` is set, else the class where the labels have one, else the value.",
+    )
+    classes: list[str] | None = Field(
+        None, description="Classes used, in the order of the network's outputs. Default: all classes of the labels."
+    )
+    other: str | None = Field(
+        None,
+        description="What becomes of times without a class, or with one not in `classes`: `drop`, or the class that "
+        "they then belong to. Default: drop where the class is the target or `classes` is set, else kept without a "
+        "class.",
+    )
+    split: dict[Literal["train", "validation", "test"], Years | list[Years]] | None = Field(
+        None,
+        description="Years of each split, first and last included: `train: [1951, 1985]`, or a list of such ranges. "
+        "A year in two splits is an error. Times in no split are left out. Without `split` no sample belongs to one.",
+    )
+    gap: int = Field(
+        0,
+        ge=0,
+        description="Whole months that must lie between two splits. Validation samples too close to a test sample, and "
+        "then training samples too close to either, are left out.",
+    )
+    scale: Literal["none", "standard"] | dict[str, tuple[float, float]] = Field(
+        "standard",
+        description="`standard`: minus the mean, over the standard deviation, of the training samples (of all samples "
+        "where there is no split); `none`; or constants `channel: [offset, factor]`, inputs = (field - offset) / "
+        "factor.",
+    )
+    per: Literal["channel", "cell"] = Field(
+        "channel",
+        description="Whether `standard` fits one mean and standard deviation per channel, every cell alike, or one per "
+        "cell; then cells that do not vary in the training samples are masked.",
+    )
+    scale_file: Annotated[str | None, InputPath()] = Field(
+        None,
+        description="NetCDF file with variables `scaling_mean` and `scaling_sd`, dims ([channel,] lat, lon) or "
+        "(channel), instead of fitting them. Cells where scaling_sd is 0 or missing are masked.",
+    )
+    missing: Literal["constant", "varying", "refuse"] = Field(
+        "constant",
+        description="Missing values that may be: in the same cells at all times, such as land; in cells that vary with "
+        "time (the mask `valid` then has a sample dim); or none.",
+    )
+    fill: float | Literal["mean"] = Field(
+        0.0, description="What the network sees in masked cells: a scaled value, or the training mean of the channel."
+    )
+    chunk: int | Literal["auto"] = Field(
+        "auto", description="Samples in one unit of work and one chunk of the store; auto: about 16 MiB of inputs."
+    )
+
+    @field_validator("split")
+    @classmethod
+    def _one_split_a_year(cls, split: dict[str, Any] | None) -> dict[str, Any] | None:
+        claimed: dict[int, str] = {}
+        shared: dict[tuple[str, str], list[int]] = {}
+        for name, ranges in _ranges(split or {}).items():
+            for first, last in ranges:
+                if first > last:
+                    raise ValueError(f"{name}: {first} to {last} runs backwards")
+                for year in range(first, last + 1):
+                    if claimed.setdefault(year, name) != name:
+                        shared.setdefault((claimed[year], name), []).append(year)
+        for (a, b), years in shared.items():
+            shown = ", ".join(map(str, years[:6])) + (f" and {len(years) - 6} more" if len(years) > 6 else "")
+            raise ValueError(f"{a} and {b} share {shown}; each year may be in one split only")
+        return split
+
+    @field_validator("chunk")
+    @classmethod
+    def _some_samples(cls, chunk: int | str) -> int | str:
+        if isinstance(chunk, int) and chunk < 1:
+            raise ValueError("a chunk has at least one sample")
+        return chunk
+
+    @model_validator(mode="after")
+    def _options_fit(self) -> Samples:
+        if self.target in ("class", "value") and self.labels is None:
+            raise ValueError(f"target: {self.target} needs labels")
+        if (self.target == "image" and self.image is None) or (
+            self.image is not None and self.target not in (None, "image")
+        ):
+            raise ValueError("target: image and image: STAGE belong together")
+        if self.labels is None and (self.classes or self.other):
+            raise ValueError("classes and other need labels")
+        if self.scale_file is not None and self.scale != "standard":
+            raise ValueError("scale and scale_file exclude each other")
+        return self
+
+    def advise(self, name: str, stages: Mapping[str, Stage]) -> Iterator[tuple[str, str, str]]:
+        """Warn where one split begins as another ends: neighbouring months know each other's weather."""
+        if self.gap:
+            return
+        spans = [(first, last, part) for part, ranges in _ranges(self.split or {}).items() for first, last in ranges]
+        spans.sort()
+        for (_, last, part), (first, _, other) in pairwise(spans):
+            if first == last + 1 and part != other:
+                yield "split", f"{part} ends in {last} and {other} begins in {first}, without a gap", "set gap: 12"
+
+    def fit(self, context: Context) -> xr.Dataset:
+        """Which times become samples, their classes and splits, the mask and the scaling."""
+        import numpy as np
+
+        from geoxai.statistics.sampling import remember
+        from geoxai.statistics.scaling import pooled_mean
+
+        choice = self._choose(context, labels_known=True)
+        _tell(choice, self)
+        found = self._survey(choice)
+        mean, sd = self._declared(choice.stack) or self._measured(choice.stack, found)
+        valid = ~found.never
+        if mean.ndim == 1:
+            level = (pooled_mean(found) - mean) / sd
+        else:
+            valid &= np.isfinite(mean) & np.isfinite(sd) & (sd != 0)
+            level = np.zeros(len(mean))
+        fitted = remember(choice)
+        cells = ("channel", *choice.stack.grid.dims)
+        fitted["valid"] = (cells, valid)
+        fitted["scaling_mean"], fitted["scaling_sd"] = (cells[: mean.ndim], mean), (cells[: mean.ndim], sd)
+        fitted["fill"] = ("channel", level if self.fill == "mean" else np.full(len(mean), float(self.fill)))
+        return fitted
+
+    def layout(self, context: Context) -> Layout:
+        import numpy as np
+
+        from geoxai.statistics.sampling import template
+
+        if context.fitted is None:
+            choice = self._choose(context, labels_known=False)
+            channels = len(choice.stack.names)
+            shape = (channels, *choice.stack.grid.shape)
+            unknown_yet = np.ones(shape if self.per == "cell" and self.scale == "standard" else shape[:1])
+            mean, sd = self._declared(choice.stack) or (unknown_yet, unknown_yet)
+            valid = np.ones(shape, dtype=bool)
+        else:
+            choice = self._recall(context)
+            valid, mean, sd = (context.fitted[name].values for name in ("valid", "scaling_mean", "scaling_sd"))
+        dataset = template(choice, valid, mean, sd, varying=self.missing == "varying")
+        return Layout(dataset, "sample", self._block(choice))
+
+    def compute(self, context: Context, start: int, stop: int) -> xr.Dataset:
+        import numpy as np
+        import xarray as xr
+
+        from geoxai.statistics.scaling import scaled
+
+        fitted = context.fitted
+        assert fitted is not None
+        choice = self._recall(context)
+        fields = choice.stack.read(start, stop)
+        valid = fitted["valid"].values
+        if self.missing == "varying":
+            valid = valid & np.isfinite(fields)
+        dims = ("sample", "channel", *choice.stack.grid.dims)
+        values = scaled(
+            fields, fitted["scaling_mean"].values, fitted["scaling_sd"].values, valid, fitted["fill"].values
+        )
+        block = xr.Dataset({"inputs": (dims, values)})
+        if self.missing == "varying":
+            block["valid"] = (dims, valid)
+        if choice.image is not None:
+            maps = choice.image.read(start, stop).astype(np.float32)
+            block["target"] = (("sample", "target_channel", *dims[2:]), maps)
+        return block
+
+    def summarise(self, context: Context, result: xr.Dataset) -> dict[str, Any]:
+        """Number of samples in all, by split and by class."""
+        from geoxai.statistics.flags import flag_classes
+
+        split = result["split"].values
+        splits = {name: split == number for name, number in flag_classes(result["split"]).items()} if self.split else {}
+        summary: dict[str, Any] = {"samples": len(split), "channels": [str(name) for name in result["channel"].values]}
+        if splits:
+            summary["splits"] = {name: int(members.sum()) for name, members in splits.items()}
+        if "label" in result.coords:
+            label = result["label"].values
+            summary["classes"] = {
+                name: {"samples": int((label == number).sum())}
+                | {part: int((members & (label == number)).sum()) for part, members in splits.items()}
+                for name, number in flag_classes(result["label"]).items()
+            }
+        return summary
+
+    def _stacks(self, context: Context) -> tuple[Stack, Stack | None]:
+        """The inputs and the target maps, each over all times it has."""
+        from geoxai.statistics.stacking import stack_fields
+
+        sources = context.sources["inputs"]
+        sources = sources if isinstance(sources, list) else [sources]
+        given = [self.inputs] if isinstance(self.inputs, str) else self.inputs
+        inputs = stack_fields(sources, given or [f"input {i + 1}" for i in range(len(sources))])
+        if self.image is None:
+            return inputs, None
+        return inputs, stack_fields([context.sources["image"]], [self.image], option="image")
+
+    def _choose(self, context: Context, labels_known: bool) -> Choice:
+        """The samples there will be; at most these while the values of the labels are not known yet."""
+        from geoxai.statistics.sampling import every_time, with_image, with_labels, with_split
+
+        inputs, image = self._stacks(context)
+        choice = every_time(inputs)
+        if image is not None:
+            choice = with_image(choice, image)
+        if self.labels is not None:
+            choice = with_labels(
+                choice,
+                context.sources["labels"],
+                target="image" if image is not None else self.target,
+                classes=self.classes,
+                other=self.other,
+                values_known=labels_known,
+            )
+        if self.split is not None:
+            choice = with_split(choice, _ranges(self.split), self.gap)
+        if choice.size == 0:
+            raise OptionError("no sample is left: inputs, labels and split have no time in common", option="split")
+        return choice
+
+    def _recall(self, context: Context) -> Choice:
+        """The samples as ``fit`` chose them."""
+        from geoxai.statistics.sampling import recall
+
+        assert context.fitted is not None
+        return recall(*self._stacks(context), context.fitted)
+
+    def _survey(self, choice: Choice) -> Survey:
+        """One pass over all fields: where data are, and what training samples are like. Refuses undeclared gaps."""
+        from geoxai.statistics.scaling import survey
+        from geoxai.statistics.splits import SPLITS
+        from geoxai.statistics.stacking import refuse_empty, refuse_gaps
+
+        stack, training = choice.stack, choice.split == SPLITS.index("train")
+        if self.split is None:
+            training[:] = True
+
+        def blocks() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+            for start, fields in stack.blocks():
+                refuse_empty(stack, start, fields)
+                yield fields, training[start : start + len(fields)]
+
+        found = survey(blocks())
+        if self.missing == "refuse" and not found.always.all():
+            refuse_gaps(stack, None, "allow it with missing: constant, or fill these cells before")
+        if self.missing == "constant" and not (found.always | found.never).all():
+            refuse_gaps(stack, found.never, "allow it with missing: varying, or fill or mask these cells before")
+        if choice.image is not None:
+            refuse_gaps(choice.image, None, "fill these cells before: a target has a value everywhere")
+        return found
+
+    def _declared(self, stack: Stack) -> tuple[np.ndarray, np.ndarray] | None:
+        """Scaling that the config states, or None where it is fitted."""
+        import numpy as np
+
+        if self.scale_file is not None:
+            return _scaling_file(self.scale_file, stack)
+        if self.scale == "standard":
+            return None
+        if self.scale == "none":
+            return np.zeros(len(stack.names)), np.ones(len(stack.names))
+        for name in self.scale:
+            if name not in stack.names:
+                raise OptionError(unknown("channel", name, stack.names), option=f"scale.{name}")
+        for name in stack.names:
+            if name not in self.scale:
+                raise OptionError(
+                    f"scale has no constants for channel {name!r}", fix="give [0, 1] to leave it", option="scale"
+                )
+            if self.scale[name][1] == 0:
+                raise OptionError(f"the factor of channel {name!r} is 0", option=f"scale.{name}")
+        offset, factor = zip(*(self.scale[name] for name in stack.names))
+        return np.array(offset, np.float64), np.array(factor, np.float64)
+
+    def _measured(self, stack: Stack, found: Survey) -> tuple[np.ndarray, np.ndarray]:
+        """Scaling of the training samples."""
+        from geoxai.statistics.scaling import cell_scaling, channel_scaling
+
+        if not found.training.count.any():
+            raise OptionError(
+                "there are no training samples to fit the scaling on", fix="give split a train", option="split"
+            )
+        if self.per == "cell":
+            return cell_scaling(found)
+        mean, sd = channel_scaling(found)
+        for name, spread in zip(stack.names, sd):
+            if not spread > 0:
+                raise OptionError(
+                    f"channel {name!r} has one and the same value in all training samples and cells: it cannot be "
+                    "scaled",
+                    fix="leave it out, or give constants in scale",
+                    option="scale",
+                )
+        return mean, sd
+
+    def _block(self, choice: Choice) -> int:
+        if self.chunk != "auto":
+            return min(self.chunk, choice.size)
+        bytes_per_sample = 4 * len(choice.stack.names) * choice.stack.grid.size
+        return max(1, min(CHUNK_BYTES // bytes_per_sample, choice.size))
+
+
+def _ranges(split: Mapping[Any, Any]) -> dict[str, list[Years]]:
+    """Every split as a list of ranges of years."""
+    return {name: [years] if isinstance(years[0], int) else list(years) for name, years in split.items()}
+
+
+def _scaling_file(path: str, stack: Stack) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation that a NetCDF file holds, on the grid of the inputs."""
+    import xarray as xr
+
+    from geoxai.readers.conventions import canonical_names
+    from geoxai.statistics.scaling import scaling_of
+
+    try:
+        with xr.open_dataset(path) as opened:
+            dataset = opened.load()
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path} cannot be read as NetCDF: {str(error).splitlines()[0]}", option="scale_file"
+        ) from error
+    if any(set(variable.dims) - {"channel"} for variable in dataset.data_vars.values()):
+        dataset = canonical_names(dataset, path)
+    return scaling_of(dataset, stack.grid, stack.names, path)
+
+
+def _tell(choice: Choice, options: Samples) -> None:
+    """Warn of what a reader of the result should know."""
+    from geoxai.statistics.splits import SPLITS
+
+    if options.split is None and options.scale == "standard" and options.scale_file is None:
+        log.warning("there is no split: the scaling is fitted on all samples")
+    if choice.label is not None and options.split is not None:
+        training = choice.label[choice.split == SPLITS.index("train")]
+        for number, name in enumerate(choice.classes):
+            if training.size and not (training == number).any():
+                log.warning("class %r has no training sample", name)
+
+
+STAGES: tuple[type[Stage], ...] = (Samples,)

@@ -1,0 +1,250 @@
+"""Samples: which times of a stack of fields a network learns from, with what label, in which split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import dask.array
+import numpy as np
+import xarray as xr
+
+from geoxai.errors import OptionError
+from geoxai.grid.coordinates import grid_difference
+from geoxai.grid.time import decimal_year, is_monthly, year_month, years
+from geoxai.names import unknown
+from geoxai.statistics.flags import NO_CLASS, flag_attrs, flag_classes, renumber
+from geoxai.statistics.joining import match_times
+from geoxai.statistics.splits import NO_SPLIT, SPLITS, Years, assign_splits
+from geoxai.statistics.stacking import Stack
+
+DROP = "drop"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Samples in the order of time.
+
+    For each: ``split`` (-1 none), ``label`` (position in ``classes``, -1 none), ``value``.
+    ``target`` is what a network learns: ``class``, ``value``, ``image`` or nothing.
+    """
+
+    stack: Stack
+    split: np.ndarray
+    image: Stack | None = None
+    label: np.ndarray | None = None
+    value: np.ndarray | None = None
+    classes: tuple[str, ...] = ()
+    value_attrs: Mapping[str, Any] = field(default_factory=dict)
+    target: str | None = None
+
+    @property
+    def size(self) -> int:
+        return self.stack.time.size
+
+    def take(self, which: np.ndarray) -> Choice:
+        """The samples of a mask or of positions."""
+        return replace(
+            self,
+            stack=self.stack.take(which),
+            split=self.split[which],
+            image=None if self.image is None else self.image.take(which),
+            label=None if self.label is None else self.label[which],
+            value=None if self.value is None else self.value[which],
+        )
+
+
+def every_time(stack: Stack) -> Choice:
+    """Each time of a stack as a sample, of no class and no split."""
+    return Choice(stack, np.full(stack.time.size, NO_SPLIT, np.int8))
+
+
+def with_image(choice: Choice, image: Stack) -> Choice:
+    """The samples that have target maps; ``image`` must lie on the grid of the inputs."""
+    difference = grid_difference(choice.stack.grid, image.grid)
+    if difference:
+        raise OptionError(f"inputs and target maps are on different grids: {difference}", option="image")
+    places = match_times(choice.stack.time, image.time)
+    if not (places >= 0).any():
+        raise OptionError("inputs and target maps have no time in common", option="image")
+    return replace(choice.take(places >= 0), image=image.take(places[places >= 0]), target="image")
+
+
+def with_labels(
+    choice: Choice,
+    labels: xr.Dataset,
+    *,
+    target: str | None,
+    classes: Sequence[str] | None = None,
+    other: str | None = None,
+    values_known: bool = True,
+) -> Choice:
+    """The samples that labels know, with their class and value.
+
+    Parameters
+    ----------
+    labels
+        ``label`` with flag attributes, ``value``, or both, over ``time`` or over ``sample`` (the number of the time
+        in the first dataset of the stack, from 0).
+    target
+        ``class`` or ``value``: samples without it are left out. None: class where there is one, else value.
+        ``image``: the maps of ``with_image``; nothing is left out for the labels.
+    classes, other
+        As the options of the stage ``samples``.
+    values_known
+        False while labels are only sketched: then no sample is left out for its class or value.
+
+    Raises
+    ------
+    OptionError
+        No common time, an unknown class, or labels without what the target needs.
+    """
+    places = _places(choice, labels)
+    if not (places >= 0).any():
+        raise OptionError("inputs and labels have no time in common", option="labels")
+    known = flag_classes(labels["label"]) if "label" in labels else {}
+    target = target or ("class" if known else "value")
+    choice, places = replace(choice.take(places >= 0), target=target), places[places >= 0]
+    if target == "class" and not known:
+        raise OptionError("the labels have no classes", fix="use target: value", option="target")
+    if target == "value" and "value" not in labels:
+        raise OptionError("the labels have no values", fix="use target: class", option="target")
+    if known:
+        number, names = _classes(labels["label"].values[places], known, classes, other)
+        choice = replace(choice, label=number, classes=names)
+    elif classes or other:
+        raise OptionError("the labels have no classes", option="classes" if classes else "other")
+    if "value" in labels:
+        value = labels["value"].values[places].astype(np.float64)
+        choice = replace(choice, value=value, value_attrs=_described(labels["value"]))
+    if not values_known:
+        return choice
+    if choice.label is not None and (other == DROP or (other is None and (target == "class" or classes))):
+        choice = choice.take(choice.label != NO_CLASS)
+    if target == "value" and choice.value is not None:
+        choice = choice.take(np.isfinite(choice.value))
+    return choice
+
+
+def with_split(choice: Choice, split: Mapping[str, Sequence[Years]], gap: int) -> Choice:
+    """The samples of the splits; see ``splits.assign_splits``."""
+    time = choice.stack.time
+    months = year_month(time) if is_monthly(time) else 12 * decimal_year(time)
+    assigned = assign_splits(years(time), months, split, gap)
+    return replace(choice, split=assigned).take(assigned != NO_SPLIT)
+
+
+def sample_coords(choice: Choice) -> xr.Dataset:
+    """Everything that says where and when the samples are: an empty dataset of coordinates.
+
+    ``sample, time, channel, units``, ``split`` and ``label`` with flag attributes, ``value`` where it is not the
+    target, and the horizontal coordinates.
+    """
+    stack = choice.stack
+    units = np.array([str(v.attrs.get("units", "1")) for v in stack.variables], dtype=object)
+    coords: dict[str, Any] = {
+        "sample": ("sample", np.arange(choice.size), {"long_name": "number of the sample"}),
+        "time": ("sample", stack.time.values, {"standard_name": "time", "long_name": "time of the sample"}),
+        "channel": ("channel", np.array(stack.names, dtype=object), {"long_name": "variable of the input"}),
+        "units": ("channel", units, {"long_name": "units of the channel before scaling"}),
+        "split": ("sample", choice.split, {"long_name": "split"} | flag_attrs(SPLITS)),
+    }
+    if choice.label is not None:
+        coords["label"] = ("sample", choice.label, {"long_name": "class"} | flag_attrs(choice.classes))
+    if choice.value is not None and choice.target != "value":
+        coords["value"] = ("sample", choice.value, dict(choice.value_attrs))
+    return xr.Dataset(coords=coords | dict(stack.grid.coords))
+
+
+def remember(choice: Choice) -> xr.Dataset:
+    """A choice as a small dataset, from which ``recall`` gives it back."""
+    dataset = sample_coords(choice)
+    dataset["position"] = (("channel", "sample"), choice.stack.positions)
+    if choice.image is not None:
+        dataset["image_position"] = (("target_channel", "sample"), choice.image.positions)
+    if choice.value is not None:
+        dataset["value"] = ("sample", choice.value, dict(choice.value_attrs))
+    return dataset.assign_attrs({"target": choice.target} if choice.target else {})
+
+
+def recall(inputs: Stack, image: Stack | None, remembered: xr.Dataset) -> Choice:
+    """The choice that was remembered, on stacks of the same variables."""
+    time = xr.DataArray(remembered["time"].values, dims="sample")
+    stack = replace(inputs, positions=remembered["position"].values, time=time)
+    if image is not None:
+        image = replace(image, positions=remembered["image_position"].values, time=time)
+    label, value = (remembered.get(name) for name in ("label", "value"))
+    return Choice(
+        stack,
+        split=remembered["split"].values,
+        image=image,
+        label=None if label is None else label.values,
+        value=None if value is None else value.values,
+        classes=() if label is None else tuple(flag_classes(label)),
+        value_attrs={} if value is None else _described(value),
+        target=remembered.attrs.get("target"),
+    )
+
+
+def template(choice: Choice, valid: np.ndarray, mean: np.ndarray, sd: np.ndarray, varying: bool) -> xr.Dataset:
+    """The samples store before it is filled: dask-backed where values are still to come.
+
+    ``valid`` (channel, row, column); ``mean`` and ``sd`` (channel,) or (channel, row, column).
+    """
+    dataset, stack = sample_coords(choice), choice.stack
+    cells = ("channel", *map(str, stack.grid.dims))
+    shape = (choice.size, len(stack.names), *stack.grid.shape)
+    dataset["inputs"] = (("sample", *cells), dask.array.zeros(shape, dtype=np.float32, chunks=-1), _inputs_attrs(stack))
+    flags = {"long_name": "cell has data", "comment": "where false, inputs are filled"}
+    if varying:
+        dataset["valid"] = (("sample", *cells), dask.array.zeros(shape, dtype=bool, chunks=-1), flags)
+    else:
+        dataset["valid"] = (cells, valid, flags)
+    physical = "physical value = inputs * scaling_sd + scaling_mean, in the units of the channel"
+    for name, values in (("scaling_mean", mean), ("scaling_sd", sd)):
+        dataset[name] = (cells[: values.ndim], values, {"comment": physical})
+    if choice.image is not None:
+        image = choice.image
+        dataset = dataset.assign_coords(target_channel=("target_channel", np.array(image.names, dtype=object)))
+        maps = dask.array.zeros((choice.size, len(image.names), *shape[2:]), dtype=np.float32, chunks=-1)
+        attrs = _described(image.variables[0]) if len(image.names) == 1 else {}
+        dataset["target"] = (("sample", "target_channel", *cells[1:]), maps, attrs)
+    elif choice.target == "value":
+        dataset["target"] = ("sample", choice.value, dict(choice.value_attrs))
+    return dataset
+
+
+def _places(choice: Choice, labels: xr.Dataset) -> np.ndarray:
+    """For every sample its place in the labels, -1 where they do not have it."""
+    if "time" in labels.dims:
+        return match_times(choice.stack.time, labels["time"])
+    place = {int(number): index for index, number in enumerate(labels["sample"].values)}
+    return np.array([place.get(number, -1) for number in choice.stack.positions[0].tolist()])
+
+
+def _classes(
+    values: np.ndarray, known: Mapping[str, int], classes: Sequence[str] | None, other: str | None
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Positions in the classes used, and their names; ``other`` names the class of what belongs to none."""
+    for name in classes or ():
+        if name not in known and name != other:
+            raise OptionError(unknown("class", name, known), option="classes")
+    names = tuple(classes or known)
+    if other not in (None, DROP, *names):
+        names = (*names, str(other))
+    number = renumber(values, known, names)
+    if other not in (None, DROP):
+        number[number == NO_CLASS] = names.index(str(other))
+    return number, names
+
+
+def _described(variable: xr.DataArray) -> dict[str, Any]:
+    return {name: variable.attrs[name] for name in ("units", "standard_name", "long_name") if name in variable.attrs}
+
+
+def _inputs_attrs(stack: Stack) -> dict[str, Any]:
+    attrs = {"long_name": "network inputs", "units": "1", "comment": "scaled and filled, as the network sees them"}
+    if "grid_mapping" in stack.variables[0].attrs:
+        attrs["grid_mapping"] = stack.variables[0].attrs["grid_mapping"]
+    return attrs

@@ -1,0 +1,1 @@
+"""Files and stores that are whole or not there, in encodings that any reader takes."""

@@ -1,0 +1,201 @@
+"""The explain stages: relevance of samples, at the places of their inputs."""
+
+import json
+import logging
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from torch import nn
+
+from geoxai.errors import OptionError
+from geoxai.explain import explain
+from geoxai.models.adapter import Adapter
+from geoxai.models.networks import Networks
+from geoxai.stages.explain import Gradient, Lrp
+from geoxai.stages.stage import Context
+
+CLASSES = ("la_nina", "neutral", "el_nino")
+LAT, LON = np.array([30.0, 10.0, -10.0, -30.0]), np.array([0.0, 60.0, 120.0, 180.0, 240.0, 300.0])
+
+
+def samples(count=20, seed=0):
+    """A samples store as it is opened: values and coordinates still on disk."""
+    rng = np.random.default_rng(seed)
+    shape = (count, 2, 4, 6)
+    valid = np.ones(shape[1:], bool)
+    valid[0, 1, 2] = False
+    inputs = np.where(valid, rng.normal(size=shape), 0).astype(np.float32)
+    flags = {"flag_values": [0, 1, 2], "flag_meanings": " ".join(CLASSES)}
+    split = np.repeat([0, 2], [count // 2, count - count // 2]).astype(np.int8)
+    cells = ("channel", "lat", "lon")
+    store = xr.Dataset(
+        {
+            "inputs": (("sample", *cells), inputs),
+            "valid": (cells, valid),
+            "scaling_mean": ("channel", [0.0, 0.0]),
+            "scaling_sd": ("channel", [1.0, 1.0]),
+        },
+        {
+            "sample": np.arange(count),
+            "time": ("sample", np.datetime64("2000-01", "ns") + np.arange(count) * np.timedelta64(31, "D")),
+            "label": ("sample", rng.integers(0, 3, count).astype(np.int16), flags),
+            "split": ("sample", split, {"flag_values": [0, 1, 2], "flag_meanings": "train validation test"}),
+            "channel": np.array(["sst", "slp"], dtype=object),
+            "lat": ("lat", LAT, {"units": "degrees_north"}),
+            "lon": ("lon", LON, {"units": "degrees_east"}),
+        },
+    ).chunk(sample=5)
+    return store.assign_coords({name: store[name].chunk() for name in ("time", "label", "split")})
+
+
+class Cnn(nn.Module):
+    """Classifier of one convolution; ``turned`` knows its grid south to north."""
+
+    def __init__(self, seed, outputs=3):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.conv, self.out = nn.Conv2d(2, 4, 3, padding=1), nn.Linear(96, outputs)
+
+    def forward(self, x):
+        return self.out(torch.relu(self.conv(x)).flatten(1))
+
+
+def networks(count=1, adapter=None, task="classification", outputs=3, **options):
+    modules = tuple(Cnn(seed, outputs).eval() for seed in range(count))
+    classes = CLASSES if task == "classification" else ()
+    return Networks(modules, adapter or Adapter(), task, classes, digest="abc", **options)
+
+
+def build(tmp_path, stage, data, model):
+    context = Context("relevance", tmp_path, {"from": data, "model": model})
+    stage.skeleton(context)
+    layout = stage.layout(context)
+    assert all(c.chunks is None for c in layout.template.coords.values())
+    size = layout.template.sizes["sample"]
+    parts = [stage.compute(context, s, min(s + layout.block, size)) for s in range(0, size, layout.block)]
+    filled = xr.concat(parts, "sample", coords="minimal", compat="override")
+    store = layout.template.copy()
+    for name, variable in layout.template.data_vars.items():
+        assert dict(filled[name].sizes) == dict(variable.sizes), name
+        store[name] = filled[name].transpose(*variable.dims).astype(variable.dtype).assign_attrs(variable.attrs)
+    return store
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_relevance_stands_on_the_inputs_and_the_account_closes(tmp_path, count):
+    data = samples()
+    store = build(tmp_path, Lrp(rules="epsilon", target="el_nino", score="logit"), data, networks(count))
+    assert store["relevance"].dims == (("network",) if count > 1 else ()) + data["inputs"].dims
+    for name in ("sample", "time", "lat", "lon", "channel", "label", "split"):
+        xr.testing.assert_identical(store[name].drop_vars(store[name].coords), data[name].drop_vars(data[name].coords))
+    assert store["relevance"].isel(channel=0, lat=1, lon=2).isnull().all()
+    assert store["relevance"].isnull().sum() == 20 * count
+    cells = ("channel", "lat", "lon")
+    total = store["relevance"].astype(float).sum(cells)
+    parts = store["bias_relevance"] + store["stabiliser_relevance"] + store["lost_relevance"]
+    size = np.maximum(abs(store["target_value"]), abs(store["relevance"]).sum(cells))
+    assert (abs(total + parts - store["target_value"]) <= 1e-5 * size).all()
+    assert store.attrs["account"] == "closed"
+    assert [
+        row["rule"].split("(")[0] for row in json.loads(store.attrs["rule_table"]) if row["op"] in ("linear", "conv2d")
+    ]
+
+
+def test_networks_and_subset_are_those_asked_for(tmp_path):
+    data, several = samples(), networks(2)
+    store = build(tmp_path, Lrp(subset="test"), data, several)
+    assert store["sample"].values.tolist() == list(range(10, 20))
+    for k, module in enumerate(several.modules):
+        alone = explain(module, data["inputs"].isel(sample=slice(10, 20)).load(), classes=CLASSES)
+        got = store["relevance"].isel(network=k)
+        np.testing.assert_allclose(
+            got.where(got.notnull(), alone["relevance"]), alone["relevance"], rtol=1e-5, atol=1e-7
+        )
+        np.testing.assert_array_equal(store["prediction"].isel(network=k), alone["prediction"])
+    assert store["prediction"].attrs["flag_meanings"] == " ".join(CLASSES)
+
+
+@pytest.mark.parametrize("chunk", [3, 8, 100])
+def test_units_of_any_size_give_the_same_bits(tmp_path, chunk):
+    a = build(tmp_path, Lrp(batch_size=4, chunk=1), samples(), networks())
+    b = build(tmp_path, Lrp(batch_size=4, chunk=chunk), samples(), networks())
+    xr.testing.assert_identical(a, b)
+
+
+@pytest.mark.parametrize("variant", ["plain", "squared", "times_input"])
+def test_gradients(tmp_path, variant):
+    data, model = samples(), networks()
+    store = build(tmp_path, Gradient(variant=variant, target="el_nino", score="logit"), data, model)
+    x = torch.tensor(data["inputs"].values, requires_grad=True)
+    model.modules[0](x)[:, 2].sum().backward()
+    g, x = x.grad.numpy(), x.detach().numpy()
+    expected = {"plain": g, "squared": g**2, "times_input": g * x}[variant]
+    got = store["relevance"].values
+    np.testing.assert_allclose(got[np.isfinite(got)], expected[np.isfinite(got)], rtol=1e-5, atol=1e-7)
+    assert store.attrs["account"] == "none"
+    assert "bias_relevance" not in store
+
+
+def test_a_network_that_knows_another_orientation_gives_the_same_relevance_at_the_same_place(tmp_path):
+    data = samples()
+    turned = data.isel(lat=slice(None, None, -1), lon=[3, 4, 5, 0, 1, 2])
+    turned = turned.assign_coords(lon=[-180.0, -120, -60, 0, 60, 120])
+    model = networks(adapter=Adapter(lat="ascending", lon="-180..180"))
+    a, b = (build(tmp_path, Lrp(), one, model)["relevance"] for one in (data, turned))
+    assert (b["lat"].values == turned["lat"].values).all()
+    back = b.assign_coords(lon=b["lon"] % 360).sortby("lon").sortby("lat", ascending=False)
+    np.testing.assert_array_equal(a.values, back.values)
+
+
+def test_a_fixed_batch_is_filled_up(tmp_path):
+    class Fixed(Cnn):
+        def forward(self, x):
+            assert x.shape[0] == 6
+            return super().forward(x)
+
+    torch.manual_seed(0)
+    model = Networks((Fixed(0).eval(),), Adapter(), "classification", CLASSES, fixed_batch=6)
+    fixed, free = (build(tmp_path, Lrp(), samples(), m) for m in (model, networks()))
+    np.testing.assert_allclose(fixed["relevance"], free["relevance"], rtol=1e-5, atol=1e-7)
+
+
+def test_regression_needs_its_output_named(tmp_path):
+    model = networks(task="regression", outputs=1, units="degC")
+    with pytest.raises(OptionError, match="one of classifiers, this network gives one value per sample") as error:
+        build(tmp_path, Lrp(), samples(), model)
+    assert error.value.option == "target"
+    store = build(tmp_path, Lrp(target=0, rules="epsilon"), samples(), model)
+    assert store["relevance"].attrs["units"] == "degC"
+    np.testing.assert_allclose(store["prediction"], store["target_value"], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("stage", "message"),
+    [
+        (Lrp(target="el_ninio"), "unknown target 'el_ninio'; did you mean 'el_nino'"),
+        (Lrp(rules="epsilonn"), "did you mean 'epsilon'"),
+        (Lrp(rules=[{"match": "all", "rule": "alpha_beta", "alpha": 3, "beta": 1}]), "alpha"),
+        (Lrp(subset="validation"), "no sample is in the split 'validation'"),
+        (Lrp(target=[0, 7]), "outside of one sample"),
+        (Lrp(target=3), "outside of one sample"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_computed(tmp_path, stage, message):
+    with pytest.raises(OptionError, match=message):
+        stage.skeleton(Context("relevance", tmp_path, {"from": samples(), "model": networks()}))
+
+
+def test_a_network_of_another_grid_is_refused(tmp_path):
+    data = samples().isel(lon=slice(0, 5))
+    with pytest.raises(OptionError, match="does not take inputs of shape"):
+        Lrp().skeleton(Context("relevance", tmp_path, {"from": data, "model": networks()}))
+
+
+def test_planning_warns_of_nothing_and_gives_rules(tmp_path, caplog):
+    context = Context("relevance", tmp_path, {"from": samples(), "model": networks()})
+    with caplog.at_level(logging.WARNING):
+        Lrp(target="la_nina", score="logit").skeleton(context)
+    assert not caplog.records
+    assert {row.op for row in Lrp().rule_table(context)} >= {"conv2d", "linear"}
