@@ -1,6 +1,6 @@
 """geoxai: explainable AI for gridded geoscience data.
 
-The public face is small: ``explain``, ``receptive_field``, ``run`` and ``open_run``. They are imported on first use,
+The public face is small: ``explain``, ``run`` and ``open_run``. They are imported on first use,
 so that ``import geoxai`` and the command line start without loading torch or xarray.
 """
 
@@ -10,7 +10,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _LAZY = {
-    "explain": "geoxai.explain",
+    "explain": "geoxai.explaining",
     "run": "geoxai.pipeline",
     "open_run": "geoxai.pipeline",
 }

@@ -14,6 +14,8 @@ def expand(value: str | Path | Iterable[str | Path]) -> list[Path]:
     found: dict[Path, None] = {}
     for name in names:
         text = str(name)
-        matches = sorted(glob.glob(text, recursive=True)) if glob.has_magic(text) and not Path(text).exists() else [text]
+        matches = (
+            sorted(glob.glob(text, recursive=True)) if glob.has_magic(text) and not Path(text).exists() else [text]
+        )
         found.update(dict.fromkeys(Path(match) for match in matches))
     return list(found)

@@ -15,7 +15,7 @@ LAYERS = (
     ("pipeline",),
     ("config",),
     ("stages",),
-    ("explain",),
+    ("explaining",),
     ("plotting", "readers", "models", "attribution", "statistics"),
     ("grid", "storage"),
     ("errors", "names", "paths"),

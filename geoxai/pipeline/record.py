@@ -11,12 +11,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
-from geoxai.storage.files import write_json
 from geoxai.pipeline.fingerprints import science_hash
 from geoxai.pipeline.workspace import Workspace
+from geoxai.storage.files import write_json
 
 _PACKAGES = ("geoxai", "torch", "numpy", "xarray", "dask", "distributed", "zarr", "netCDF4", "pandas", "pydantic")
 
@@ -117,5 +116,3 @@ def _torch_build() -> dict[str, str]:
     import torch
 
     return {"version": torch.__version__, "instruction_set": torch.backends.cpu.get_cpu_capability()}
-
-

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from geoxai.storage.files import read_json, write_text
 from geoxai.pipeline.ledger import Ledger
 from geoxai.pipeline.record import Record
 from geoxai.pipeline.workspace import Workspace, fit_store
 from geoxai.plotting.report import Report, StageLine, Store, render_report
 from geoxai.stages.stage import LazyStage, OutputStage, ReducedStage, StoredStage
+from geoxai.storage.files import read_json, write_text
 
 _STATUS = {0: "complete", 4: "partial", 130: "interrupted", 143: "interrupted"}
 
@@ -27,11 +27,15 @@ def write_report(workspace: Workspace, record: Record, exit_code: int, message: 
         seconds=facts.get("seconds"),
         stages=tuple(_line(workspace, record, name) for name in config.stages),
         warnings=tuple(record.warnings),
-        figures=tuple(file for name in config.stages for file in _files(workspace, name) if file.parent.name == "figures"),
+        figures=tuple(
+            file for name in config.stages for file in _files(workspace, name) if file.parent.name == "figures"
+        ),
         summaries={name: found for name in config.stages if (found := read_json(run_dir / f"{name}.json"))},
         stores=tuple(_stores(workspace)),
         config=config.text,
-        provenance={key: facts[key] for key in ("config_hash", "versions", "torch_build", "compute", "host") if key in facts},
+        provenance={
+            key: facts[key] for key in ("config_hash", "versions", "torch_build", "compute", "host") if key in facts
+        },
     )
     write_text(run_dir / "report.html", render_report(report))
 
@@ -40,7 +44,9 @@ def _line(workspace: Workspace, record: Record, name: str) -> StageLine:
     stage, told = workspace.stage(name), record.stages.get(name, {})
     entry = Ledger(workspace.run_dir, name).read()
     counted = entry is not None and not isinstance(stage, LazyStage | OutputStage)
-    done = len([u for u in Ledger(workspace.run_dir, name).done(entry.fingerprint) if u < entry.units]) if entry else None
+    done = (
+        len([u for u in Ledger(workspace.run_dir, name).done(entry.fingerprint) if u < entry.units]) if entry else None
+    )
     state = told.get("state", "complete" if workspace.complete(name) else "not run")
     return StageLine(
         name=name,

@@ -16,7 +16,6 @@ from geoxai.errors import GeoxaiError, OptionError
 from geoxai.names import unknown
 from geoxai.pipeline import stores
 from geoxai.pipeline.executors import Executor, executor
-from geoxai.storage.files import DiskError, disk_error, remove, sweep, write_json
 from geoxai.pipeline.fingerprints import ingredients
 from geoxai.pipeline.ledger import Ledger, StageEntry
 from geoxai.pipeline.lock import locked
@@ -26,6 +25,7 @@ from geoxai.pipeline.reporting import write_report
 from geoxai.pipeline.units import begin, provenance, steady
 from geoxai.pipeline.workspace import Workspace, bind, check_skeletons, fit_store, is_done, save_config, upstream
 from geoxai.stages.stage import LazyStage, OutputStage, ReducedStage, Stage, StoredStage
+from geoxai.storage.files import DiskError, disk_error, remove, sweep, write_json
 
 log = logging.getLogger("geoxai.pipeline")
 

@@ -54,7 +54,9 @@ def write_block(path: Path, layout: Layout, unit: int, block: xr.Dataset) -> Non
         expected = {**variable.sizes, layout.dim: stop - start}
         given = block[name]
         if dict(given.sizes) != expected:
-            raise GeoxaiError(f"unit {unit} of {path.name}: {name} has {dict(given.sizes)}, the store expects {expected}")
+            raise GeoxaiError(
+                f"unit {unit} of {path.name}: {name} has {dict(given.sizes)}, the store expects {expected}"
+            )
         out[name] = given.variable.transpose(*variable.dims).astype(variable.dtype)
         out[name].attrs = dict(variable.attrs)
     with quiet():

@@ -19,11 +19,11 @@ from typing import Any
 
 from geoxai.errors import GeoxaiError
 from geoxai.pipeline import stores
-from geoxai.storage.files import DiskError, disk_error, remove
 from geoxai.pipeline.fingerprints import ingredients, science_hash, versions
 from geoxai.pipeline.ledger import Ledger, StageEntry
 from geoxai.pipeline.workspace import Workspace, rebuild
 from geoxai.stages.stage import Context, Layout, ReducedStage, StoredStage
+from geoxai.storage.files import DiskError, disk_error, remove
 
 log = logging.getLogger("geoxai.pipeline")
 
@@ -179,7 +179,8 @@ def _recorded(ledger: Ledger, unit: int, error: Exception, run_dir: Path) -> Geo
     told = disk_error(error, run_dir) or error
     if not isinstance(told, GeoxaiError):
         told = GeoxaiError(
-            f"{type(error).__name__}: {error}", fix=f"the traceback is in ledger/{ledger.folder.name}/{unit:06d}.failed.json"
+            f"{type(error).__name__}: {error}",
+            fix=f"the traceback is in ledger/{ledger.folder.name}/{unit:06d}.failed.json",
         )
     if not isinstance(told, DiskError):
         ledger.fail(unit, str(told), "".join(traceback.format_exception(error)))

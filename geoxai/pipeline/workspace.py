@@ -14,9 +14,9 @@ from typing import Any
 from geoxai.config import Config, ConfigError, dump, load_resolved
 from geoxai.errors import GeoxaiError
 from geoxai.pipeline import fingerprints
-from geoxai.storage.files import write_text
 from geoxai.pipeline.ledger import Ledger
 from geoxai.stages.stage import Context, LazyStage, OutputStage, Stage
+from geoxai.storage.files import write_text
 
 RESOLVED = "config.resolved.yaml"
 
@@ -63,7 +63,9 @@ class Workspace:
         key = f"skeleton of {name}"
         if key not in self._opened:
             ready = self.complete(name)
-            self._opened[key] = self.open(name) if ready else self.stage(name).skeleton(self.context(name, planning=True))
+            self._opened[key] = (
+                self.open(name) if ready else self.stage(name).skeleton(self.context(name, planning=True))
+            )
         return self._opened[key]
 
     def complete(self, name: str) -> bool:

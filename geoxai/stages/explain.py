@@ -99,12 +99,12 @@ class Explain(StoredStage):
         return whole.isel(sample=slice(0, stop - start))
 
     def _method_options(self) -> dict[str, Any]:
-        """The method and its options for ``geoxai.explain.explain``."""
+        """The method and its options for ``geoxai.explain``."""
         raise NotImplementedError
 
     def _explain(self, context: Context, networks: Networks, module: nn.Module, samples: xr.Dataset) -> xr.Dataset:
         """One network's relevance for samples in memory."""
-        from geoxai.explain import explain
+        from geoxai.explaining import explain
 
         return explain(
             module.to(context.device),
@@ -226,6 +226,14 @@ class Lrp(Explain):
         description="Name of a rule or preset, or a list of lines, the first that matches an operation wins: "
         "`[{match: first, rule: z_box, low: 0, high: 1}, {match: all, rule: epsilon, eps: 1e-6}]`.",
     )
+
+    @field_validator("rules")
+    @classmethod
+    def _known_rules(cls, rules: str | list[dict[str, Any]]) -> str | list[dict[str, Any]]:
+        from geoxai.attribution.lrp.presets import parse_rules
+
+        parse_rules(rules)
+        return rules
 
     def rule_table(self, context: Context) -> tuple[RuleRow, ...]:
         """The rule that runs at every operation of the network."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from geoxai.errors import OptionError
+from geoxai.errors import InputError, OptionError
 from geoxai.names import unknown
 from geoxai.stages.stage import Context, InputPath, LazyStage, Reference, Stage
 
@@ -109,13 +109,19 @@ class _GridIndex(_Classes):
 
     def _nino34(self, context: Context) -> xr.DataArray:
         from geoxai.grid.masks import require_values
+        from geoxai.grid.time import time_text
         from geoxai.statistics.indices import nino34
 
         field = self._field(context)
         mean = nino34(field).compute()
-        if bool(mean.isnull().all()):
+        gaps = mean["time"][mean.isnull()]
+        if gaps.size:
             require_values(field, str(field.name))
-            raise OptionError("no cell of 5S-5N, 170W-120W has a value", option="from")
+            raise InputError(
+                f"variable {field.name!r} has no value in 5S-5N, 170W-120W at {time_text(gaps.values[0])} "
+                f"({gaps.size} of {mean.size} times)",
+                fix="leave these times out of the time range, or use fields that cover the box",
+            )
         return mean
 
 

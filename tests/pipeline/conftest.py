@@ -11,7 +11,7 @@ import xarray as xr
 from pydantic import Field
 
 from geoxai.errors import GeoxaiError
-from geoxai.stages.stage import Context, LazyStage, Layout, OutputStage, ReducedStage, Reference, StoredStage
+from geoxai.stages.stage import Context, Layout, LazyStage, OutputStage, ReducedStage, Reference, StoredStage
 
 COMPUTED: list[tuple[str, int]] = []
 

@@ -1,0 +1,344 @@
+"""One call for every method: which inputs made the network say what it says?"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from geoxai.attribution import gradients
+from geoxai.attribution.lrp import engine, parse_rules
+from geoxai.attribution.lrp.engine import RuleRow
+from geoxai.attribution.lrp.ledger import Ledger
+from geoxai.attribution.lrp.maps import WeightCache
+from geoxai.attribution.lrp.presets import RuleList
+from geoxai.attribution.targets import Output, Question, confidence, predicted_class
+from geoxai.errors import InputError, OptionError
+from geoxai.names import unknown
+
+METHODS = ("lrp", *gradients.TRANSFORMS)
+STARTS = ("logit", "output")
+
+log = logging.getLogger("geoxai.attribution")
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """What an explanation gives. With a list of targets everything but ``prediction`` and ``confidence`` has a leading
+    target axis.
+
+    Attributes
+    ----------
+    relevance
+        Shaped like the input; a tuple where the network has several.
+    prediction
+        Class index (N,) of a classifier, else the network's output as it returned it.
+    confidence
+        Probability (N,) of the predicted class; None where the network is no classifier.
+    target_value
+        The explained value (N,), float64.
+    bias, stabiliser, lost
+        The account (N,), float64: ``target_value = sum(relevance) + bias + stabiliser + lost``. None where ``account``
+        is ``none``.
+    nonpositive_target
+        Bool (N,): the explained value is not positive although a rule in use presumes positive evidence.
+    table
+        The rule at every operation that relevance crossed (empty for other methods than lrp).
+    notes
+        What a reader of the map should know, such as a closing softmax that was stepped over.
+    account
+        ``closed`` or ``none``.
+    """
+
+    relevance: Tensor | tuple[Tensor, ...]
+    prediction: Tensor
+    confidence: Tensor | None
+    target_value: Tensor
+    bias: Tensor | None
+    stabiliser: Tensor | None
+    lost: Tensor | None
+    nonpositive_target: Tensor
+    table: tuple[RuleRow, ...] = ()
+    notes: tuple[str, ...] = ()
+    account: str = "closed"
+
+
+def attribute(
+    model: Callable,
+    x: Tensor | np.ndarray | tuple,
+    *,
+    method: str = "lrp",
+    rules: Any = "alpha1_beta0",
+    target: Any = "predicted",
+    score: str = "contrast",
+    start: str = "logit",
+    labels: Any = None,
+    classes: Sequence[str] | None = None,
+    batch_size: int | None = None,
+    fixed_batch: bool = False,
+    **options: Any,
+) -> Attribution:
+    """Explain a network's output by its input.
+
+    Parameters
+    ----------
+    model
+        A ``torch.nn.Module`` in eval mode, an exported program's module, or any function of torch operations.
+    x
+        Input (N, ...) of floats, samples first; a tuple for a network of several inputs. Weights are used as they are:
+        ``x`` must be on their device.
+    method
+        ``lrp``, ``gradient``, ``gradient_squared`` or ``gradient_x_input``.
+    rules
+        For lrp: a preset or rule name, or a list of lines (see ``lrp.parse_rules``). ``options`` such as ``eps=1e-4``
+        or ``bias="ignore"`` set those of a named preset.
+    target
+        An index or index tuple into one sample's output; a boolean mask or weights of its shape; an integer array (N,)
+        or (N, k) or an array (N, *output) for one target per sample; ``predicted``, ``label`` or a class name for
+        classifiers; a list of these for several targets.
+    score
+        For class targets: ``contrast`` (logit minus the runner-up's), ``logit``, or ``one`` (relevance starts at 1).
+    start
+        ``logit`` steps over a closing softmax, log-softmax or sigmoid; ``output`` explains what the network returns.
+    labels, classes
+        Class index per sample, for target ``label``; names of the classes.
+    batch_size
+        Samples per forward pass, all at once by default. With ``fixed_batch`` the last batch is filled up with its
+        last sample.
+
+    Raises
+    ------
+    OptionError
+        An option does not fit, or the network is in training mode.
+    InputError
+        The input is not of floats, is empty, or holds NaN.
+    GeoxaiError
+        Relevance would have to cross an operation without a rule; the message names operation, module, shape and
+        remedy.
+    """
+    _check_options(method, start, batch_size)
+    inputs = _check_inputs(x)
+    _check_model(model)
+    rule_list = parse_rules(rules, **options) if method == "lrp" else None
+    if rule_list is None and options:
+        raise OptionError(f"method {method!r}: {unknown('option', next(iter(options)), ['target', 'score', 'start'])}")
+    label_array = _check_labels(labels, len(inputs[0]))
+    question = Question(target, score, None, None if classes is None else tuple(classes))
+    batch = batch_size or len(inputs[0])
+    cache = WeightCache()
+    parts = []
+    for begin in range(0, len(inputs[0]), batch):
+        rows = slice(begin, min(begin + batch, len(inputs[0])))
+        piece = tuple(_filled(a[rows], batch) if fixed_batch else a[rows] for a in inputs)
+        asked = question if label_array is None else replace(question, labels=_filled(label_array[rows], len(piece[0])))
+        part = _explain_batch(model, piece, method, rule_list, asked, rows, start, cache)
+        parts.append(_first_samples(part, rows.stop - rows.start, question.several))
+        cache.forget_computed()
+    whole = _joined(parts, question.several)
+    if bool(whole.nonpositive_target.any()):
+        log.warning(
+            "%d of %d explained values are not positive, which the rules presume; they are flagged nonpositive_target",
+            int(whole.nonpositive_target.sum()),
+            whole.nonpositive_target.numel(),
+        )
+    return replace(whole, relevance=whole.relevance if isinstance(x, tuple) else whole.relevance[0])
+
+
+def rule_table(
+    model: Callable,
+    x: Tensor | np.ndarray | tuple,
+    rules: Any,
+    *,
+    target: Any = None,
+    start: str = "logit",
+    **options: Any,
+) -> tuple[RuleRow, ...]:
+    """What LRP would run at every operation, in forward order, found by one forward pass of the first sample of ``x``.
+
+    Without ``target`` relevance starts at all outputs. Raises as ``attribute`` does.
+    """
+    inputs = tuple(a[:1] for a in _check_inputs(x))
+    _check_model(model)
+    recorded = engine.forward(model, inputs, WeightCache(), start)
+    if target is None:
+        target = torch.ones(recorded.output.values.shape[1:])
+    (objective, *_) = Question(target).objectives(recorded.output, slice(0, 1))
+    return engine.table(recorded, engine.plan(recorded, objective, parse_rules(rules, **options)))
+
+
+def _explain_batch(
+    model: Callable,
+    inputs: tuple[Tensor, ...],
+    method: str,
+    rules: RuleList | None,
+    question: Question,
+    rows: slice,
+    start: str,
+    cache: WeightCache,
+) -> Attribution:
+    """The attribution of one batch, with a leading target axis if several are asked."""
+    if rules is None:
+        leaves, output = gradients.forward(model, inputs, start)
+    else:
+        recorded = engine.forward(model, inputs, cache, start)
+        output = recorded.output
+    objectives = question.objectives(_detached(output), rows)
+    results: list[_TargetResult] = []
+    for number, objective in enumerate(objectives):
+        value = objective.value(output.values.detach())
+        if rules is None:
+            found = gradients.derivative(leaves, output.values, objective.coefficients)
+            found = [gradients.TRANSFORMS[method](g, leaf.detach()) for g, leaf in zip(found, leaves)]
+            results.append(_TargetResult(tuple(found), value, None, False, (), ()))
+            continue
+        planned = engine.plan(recorded, objective, rules)
+        table = engine.table(recorded, planned)
+        ledger = Ledger(len(inputs[0]), inputs[0].device)
+        found = engine.backward(recorded, planned, ledger, last=number == len(objectives) - 1)
+        positive = any(rule.presumes_positive for rule, _ in planned.rules.values())
+        notes = (*recorded.tape.notes, *planned.notes)
+        results.append(_TargetResult(tuple(found), value, ledger, positive, table, notes))
+    return _stacked(results, question, output, len(inputs))
+
+
+@dataclass(frozen=True)
+class _TargetResult:
+    relevance: tuple[Tensor, ...]
+    value: Tensor
+    ledger: Ledger | None
+    presumes_positive: bool
+    table: tuple[RuleRow, ...]
+    notes: tuple[str, ...]
+
+
+def _stacked(results: list[_TargetResult], question: Question, output: Output, inputs: int) -> Attribution:
+    def over_targets(values: list[Tensor]) -> Tensor:
+        return torch.stack(values) if question.several else values[0]
+
+    ledgers = [r.ledger for r in results if r.ledger is not None]
+    account = {
+        term: over_targets([getattr(ledger, term) for ledger in ledgers]) if ledgers else None
+        for term in ("bias", "stabiliser", "lost")
+    }
+    detached = _detached(output)
+    classifier = question.is_classification(detached)
+    notes = dict.fromkeys(note for r in results for note in r.notes)
+    if output.closing is not None:
+        notes[f"start: the closing {output.closing} was stepped over; what is explained are the values before it"] = (
+            None
+        )
+    return Attribution(
+        relevance=tuple(over_targets([r.relevance[i] for r in results]) for i in range(inputs)),
+        prediction=predicted_class(detached.values) if classifier else detached.raw,
+        confidence=confidence(detached) if classifier else None,
+        target_value=over_targets([r.value for r in results]),
+        nonpositive_target=over_targets([(r.value <= 0) & r.presumes_positive for r in results]),
+        table=results[0].table,
+        notes=tuple(notes),
+        account="closed" if ledgers else "none",
+        **account,
+    )
+
+
+def _detached(output: Output) -> Output:
+    values = output.values.detach()
+    return Output(values, values if output.raw is output.values else output.raw.detach(), output.closing)
+
+
+def _first_samples(part: Attribution, taken: int, several: bool) -> Attribution:
+    """The first ``taken`` samples of a batch that was filled up."""
+
+    def cut(name: str, value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(cut(name, v) for v in value) if name == "relevance" else value
+        if not isinstance(value, Tensor):
+            return value
+        return value[:, :taken] if several and name not in ("prediction", "confidence") else value[:taken]
+
+    return replace(part, **{f.name: cut(f.name, getattr(part, f.name)) for f in fields(part)})
+
+
+def _joined(parts: list[Attribution], several: bool) -> Attribution:
+    if len(parts) == 1:
+        return parts[0]
+
+    def join(name: str) -> Any:
+        values = [getattr(part, name) for part in parts]
+        axis = 1 if several and name not in ("prediction", "confidence") else 0
+        if name == "relevance":
+            return tuple(torch.cat(pieces, axis) for pieces in zip(*values))
+        if name == "notes":
+            return tuple(dict.fromkeys(note for notes in values for note in notes))
+        return torch.cat(values, axis) if isinstance(values[0], Tensor) else values[0]
+
+    return Attribution(**{f.name: join(f.name) for f in fields(Attribution)})
+
+
+def _filled(rows: Tensor, length: int) -> Tensor:
+    """``rows`` with the last one repeated up to ``length``."""
+    missing = length - len(rows)
+    return rows if missing <= 0 else torch.cat([rows, rows[-1:].expand(missing, *rows.shape[1:])])
+
+
+def _check_options(method: str, start: str, batch_size: int | None) -> None:
+    for option, value, known in (("method", method, METHODS), ("start", start, STARTS)):
+        if value not in known:
+            raise OptionError(unknown(option, str(value), known), option=option)
+    if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
+        raise OptionError(f"batch_size must be a positive integer, found {batch_size!r}", option="batch_size")
+
+
+def _check_inputs(x: Any) -> tuple[Tensor, ...]:
+    inputs = tuple(torch.as_tensor(a) for a in (x if isinstance(x, tuple) else (x,)))
+    for tensor in inputs:
+        if not tensor.is_floating_point():
+            raise InputError(
+                f"the input is of dtype {tensor.dtype}, expected floats", fix="convert it, for instance with x.float()"
+            )
+        if tensor.ndim < 2 or len(tensor) == 0:
+            raise InputError(
+                f"the input has shape {tuple(tensor.shape)}, expected (samples, ...) with at least one sample"
+            )
+        if len(tensor) != len(inputs[0]):
+            raise InputError(f"the inputs have {len(inputs[0])} and {len(tensor)} samples")
+        bad = 0 if bool(torch.isfinite(tensor.sum(dtype=torch.float64))) else int((~torch.isfinite(tensor)).sum())
+        if bad:
+            raise InputError(
+                f"{bad} of {tensor.numel()} input values are NaN or infinite",
+                fix="fill missing values before explaining and pass valid= so that relevance on them is masked",
+            )
+    return tuple(tensor.detach() for tensor in inputs)
+
+
+def _check_model(model: Any) -> None:
+    scripted = (torch.jit.ScriptModule, torch.jit.ScriptFunction)
+    if isinstance(model, scripted) or (
+        isinstance(model, torch.nn.Module) and any(isinstance(m, torch.jit.ScriptModule) for m in model.modules())
+    ):
+        raise OptionError(
+            "TorchScript hides its operations and cannot be explained",
+            fix="export the original module with torch.export.export(model, (example,)) and explain program.module()",
+        )
+    if not callable(model):
+        raise OptionError(f"the network is a {type(model).__name__}, which cannot be called")
+    if not isinstance(model, torch.nn.Module) or isinstance(model, torch.fx.GraphModule):
+        return  # exported modules cannot be switched; their operations say themselves whether they train
+    training = [name or type(model).__name__ for name, module in model.named_modules() if module.training]
+    if training:
+        raise OptionError(
+            f"the network is in training mode (first at {training[0]})", fix="call model.eval() before explaining"
+        )
+
+
+def _check_labels(labels: Any, samples: int) -> Tensor | None:
+    if labels is None:
+        return None
+    array = torch.as_tensor(np.asarray(labels)).long()
+    if array.shape != (samples,):
+        raise OptionError(f"labels have shape {tuple(array.shape)}, expected ({samples},)", option="labels")
+    return array

@@ -1,0 +1,45 @@
+"""Plain derivatives of the explained value: gradient, squared gradient, gradient x input. They keep no account."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from geoxai.attribution.closing import Closing
+from geoxai.attribution.targets import Output
+from geoxai.errors import GeoxaiError, OptionError
+
+TRANSFORMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "gradient": lambda gradient, x: gradient,
+    "gradient_squared": lambda gradient, x: gradient.square(),
+    "gradient_x_input": lambda gradient, x: gradient * x,
+}
+
+
+def forward(model: Callable, inputs: tuple[Tensor, ...], start: str) -> tuple[list[Tensor], Output]:
+    """Run the network on copies of its inputs that require grad; returns these and the output."""
+    leaves = [x.detach().requires_grad_() for x in inputs]
+    copies = [leaf.clone() for leaf in leaves]  # a network may work in place on its input, not on a leaf
+    mode = Closing()
+    with torch.enable_grad(), mode:
+        raw = model(*copies)
+    if not isinstance(raw, Tensor):
+        raise OptionError(
+            f"the network returns a {type(raw).__name__}, expected one tensor",
+            fix="wrap the network in a function that returns the output to explain",
+        )
+    closing = mode.before(raw) if start == "logit" else None
+    output = Output(raw, raw) if closing is None else Output(closing[1], raw, closing[0])
+    if not output.values.requires_grad:
+        raise GeoxaiError(
+            "the network's output has no gradient", fix="remove no_grad and detach from its forward, or use method lrp"
+        )
+    return leaves, output
+
+
+def derivative(leaves: list[Tensor], output: Tensor, coefficients: Tensor) -> list[Tensor]:
+    """Derivative of ``sum(coefficients * output)`` by each input; no gradient of weights is computed."""
+    gradients = torch.autograd.grad(output, leaves, coefficients, retain_graph=True, allow_unused=True)
+    return [torch.zeros_like(leaf) if g is None else g for leaf, g in zip(leaves, gradients)]

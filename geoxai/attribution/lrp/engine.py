@@ -1,0 +1,260 @@
+"""Layer-wise relevance propagation: one forward pass onto a tape, a rule for every operation, one pass back per
+target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from geoxai.attribution.calls import names_in
+from geoxai.attribution.lrp.graph import Node, Value
+from geoxai.attribution.lrp.ledger import Ledger
+from geoxai.attribution.lrp.maps import Dense, Product, WeightCache
+from geoxai.attribution.lrp.mode import LrpMode
+from geoxai.attribution.lrp.nodes import DerivativeNode, MapNode, RefusedNode
+from geoxai.attribution.lrp.presets import RuleList
+from geoxai.attribution.lrp.rules import Rule
+from geoxai.attribution.lrp.tape import Tape
+from geoxai.attribution.targets import Objective, Output
+from geoxai.errors import GeoxaiError, OptionError
+
+# Index operations that keep values in their order, so that coefficients of their output are coefficients of their
+# input.
+ORDER_KEPT = names_in(
+    "squeeze unsqueeze view reshape flatten getitem select contiguous clone to float detach dropout alias"
+)
+
+
+@dataclass(frozen=True)
+class RuleRow:
+    """One line of the table of rules: what runs at one operation, and why."""
+
+    op: str
+    path: str
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+    rule: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Forward:
+    """A recorded forward pass."""
+
+    tape: Tape
+    output: Output
+    value: Value
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one target goes back: where relevance starts, and the rule of every operation it crosses."""
+
+    start: Value
+    relevance: Tensor
+    active: frozenset[Node]
+    rules: dict[Node, tuple[Rule, str]]
+    folded: tuple[Node, MapNode] | None
+    notes: tuple[str, ...] = ()
+
+    def nodes(self, tape: Tape) -> list[Node]:
+        """The nodes that are crossed, in forward order."""
+        original, combined = self.folded or (None, None)
+        nodes = [combined if node is original and combined is not None else node for node in tape.nodes]
+        return [node for node in nodes if node in self.active]
+
+
+def module_paths(model: object) -> dict[int, str]:
+    """Dotted names of modules, parameters and buffers by id."""
+    if not isinstance(model, torch.nn.Module):
+        return {}
+    paths = {id(module): name for name, module in model.named_modules()}
+    paths.update({id(tensor): name for name, tensor in model.named_parameters()})
+    paths.update({id(tensor): name for name, tensor in model.named_buffers()})
+    return paths
+
+
+def forward(model: Callable, inputs: tuple[Tensor, ...], cache: WeightCache, start: str) -> Forward:
+    """Run the network on a batch and record what happens to its inputs."""
+    channels = inputs[0].shape[1] if inputs[0].ndim > 1 else 1
+    tape = Tape(len(inputs[0]), cache, module_paths(model), channels)
+    watched = [tape.watch(x) for x in inputs]
+    mode = LrpMode(tape)
+    with torch.no_grad(), mode:
+        raw = model(*watched)
+    if not isinstance(raw, Tensor):
+        raise OptionError(
+            f"the network returns a {type(raw).__name__}, expected one tensor",
+            fix="wrap the network in a function that returns the output to explain",
+        )
+    closing = mode.before(raw) if start == "logit" else None
+    output = Output(raw, raw) if closing is None else Output(closing[1], raw, closing[0])
+    value = tape.value(output.values)
+    if value is None:
+        raise GeoxaiError(
+            "the network's output does not depend on its input through torch operations",
+            fix="TorchScript and computations outside torch cannot be followed: use the plain module or torch.export",
+        )
+    if not output.values.ndim or len(output.values) != len(inputs[0]):
+        raise OptionError(
+            f"the network's output has shape {tuple(raw.shape)}, expected {len(inputs[0])} samples along its first axis"
+        )
+    return Forward(tape, output, value)
+
+
+def plan(recorded: Forward, objective: Objective, rules: RuleList) -> Plan:
+    """Where relevance of ``objective`` starts and which rule each operation gets. Raises what cannot be crossed."""
+    tape, values = recorded.tape, recorded.output.values
+    coefficients = objective.coefficients
+    notes: tuple[str, ...] = ()
+    start, folded = recorded.value, None
+    relevance = coefficients if objective.unit else coefficients * values
+    if objective.fold:
+        folded = _fold(recorded.value, coefficients)
+        if folded is None:
+            notes = ("contrast: the last operation is no dense layer, so relevance starts at both logits",)
+        else:
+            start = Value(folded[1], 0, folded[1].crossing.z.shape, folded[1].crossing.sample)
+            relevance = torch.ones_like(folded[1].crossing.z) if objective.unit else folded[1].crossing.z
+    active = _reached(start, tape, folded)
+    chosen = _choose(tape, active, folded, rules)
+    return Plan(start, relevance, active, chosen, folded, notes)
+
+
+def backward(recorded: Forward, planned: Plan, ledger: Ledger, last: bool) -> list[Tensor]:
+    """Relevance of each input; ``last`` frees the tape on the way."""
+    tape = recorded.tape
+    pending: dict[Node, list[Tensor | None]] = {}
+    arrived: list[Tensor | None] = [None] * len(tape.inputs)
+
+    def give(value: Value, relevance: Tensor | None) -> None:
+        if relevance is None:
+            return
+        place = (
+            arrived if value.node is None else pending.setdefault(value.node, [None] * len(value.node.output_shapes))
+        )
+        before = place[value.index]
+        place[value.index] = relevance if before is None else before + relevance
+
+    nodes = planned.nodes(tape)
+    if last:
+        tape.nodes.clear()
+    with torch.no_grad():
+        give(planned.start, planned.relevance)
+        while nodes:
+            node = nodes.pop()
+            relevances = pending.pop(node, None)
+            if relevances is None:
+                continue
+            rule = planned.rules[node][0] if node in planned.rules else None
+            for value, relevance in zip(node.inputs, node.backward(relevances, rule, ledger)):
+                give(value, relevance)
+            if last:
+                node.inputs = ()
+    return [
+        torch.zeros(value.shape, dtype=planned.relevance.dtype, device=planned.relevance.device) if r is None else r
+        for value, r in zip(tape.inputs, arrived)
+    ]
+
+
+def table(recorded: Forward, planned: Plan) -> tuple[RuleRow, ...]:
+    """What runs at every operation that relevance crosses, in forward order."""
+    rows = []
+    for node in planned.nodes(recorded.tape):
+        rule, why = planned.rules.get(node, (None, f"{node.how}: no choice of rule"))
+        shapes = tuple(node.input_shape), tuple(node.output_shapes[0])
+        rows.append(RuleRow(node.op, node.path, *shapes, node.how if rule is None else str(rule), why))
+    return tuple(rows)
+
+
+def _fold(value: Value, coefficients: Tensor) -> tuple[Node, MapNode] | None:
+    """The last dense layer and its combination by ``coefficients``, one output per sample; None where there is none."""
+    node = value.node
+    while isinstance(node, DerivativeNode) and node.op in ORDER_KEPT and len(node.inputs) == 1 and node.born is None:
+        inside = node.inputs[0]
+        if inside.shape.numel() != coefficients.numel():
+            return None
+        coefficients = coefficients.reshape(inside.shape)
+        node = inside.node
+    if not isinstance(node, MapNode) or node.crossing.a.ndim != 2 or coefficients.shape != node.crossing.z.shape:
+        return None
+    linear = node.crossing.map
+    if not isinstance(linear, Dense) and not (
+        isinstance(linear, Product) and not linear.left and linear.weight.ndim == 2
+    ):
+        return None
+    if coefficients.ndim != 2:
+        return None
+    z = (coefficients * node.crossing.z).sum(-1, keepdim=True)
+    combined = MapNode(
+        node.op, "linear", node.inputs, replace(node.crossing, map=linear.combined(coefficients), z=z, kept={})
+    )
+    combined.path = node.path
+    return node, combined
+
+
+def _reached(start: Value, tape: Tape, folded: tuple[Node, MapNode] | None) -> frozenset[Node]:
+    """The nodes that relevance from ``start`` arrives at."""
+    reached = set() if start.node is None else {start.node}
+    for node in reversed(tape.nodes):
+        if folded is not None and node is folded[0]:
+            node = folded[1]
+        if node not in reached:
+            continue
+        if isinstance(node, RefusedNode):
+            shape = tuple(node.input_shape)
+            raise GeoxaiError(
+                f"relevance cannot cross {node.op} at {node.path or 'the network itself'}, input shape {shape}:"
+                f" {node.refusal}",
+                fix=node.remedy,
+            )
+        reached.update(value.node for value in node.inputs if value.node is not None)
+    return frozenset(reached)
+
+
+def _choose(
+    tape: Tape, active: frozenset[Node], folded: tuple[Node, MapNode] | None, rules: RuleList
+) -> dict[Node, tuple[Rule, str]]:
+    """The rule of every active operation that has a choice, by the first line that matches."""
+    nodes = [folded[1] if folded is not None and node is folded[0] else node for node in tape.nodes]
+    nodes = [node for node in nodes if node in active]
+    with_map_above: set[Node] = set()
+    for node in nodes:
+        if any(v.node in with_map_above or _is_weighted(v.node) for v in node.inputs):
+            with_map_above.add(node)
+    with_map_below: set[Node] = set()
+    for node in reversed(nodes):
+        if node in with_map_below or _is_weighted(node):
+            with_map_below.update(v.node for v in node.inputs if v.node is not None)
+    chosen = {}
+    for node in nodes:
+        if not node.groups:
+            continue
+        groups = node.groups
+        if _is_weighted(node):
+            groups |= {
+                name for name, other in (("first", with_map_above), ("last", with_map_below)) if node not in other
+            }
+        line = rules.find(groups, node.path)
+        if line is None:
+            raise OptionError(
+                f"no line of rules matches {node.op} at {node.path or 'the network itself'}",
+                fix="end the list with a line {match: all, rule: ...}",
+                option="rules",
+            )
+        if not node.allows(line.rule):
+            raise OptionError(
+                f"rule {line.rule.name!r} does not apply to {node.op} at {node.path or 'the network itself'}",
+                fix="give sums, averages and norms another rule, such as {match: all, rule: z_plus}",
+                option="rules",
+            )
+        chosen[node] = (line.rule, f"{line} of {rules.name}")
+    return chosen
+
+
+def _is_weighted(node: Node | None) -> bool:
+    return isinstance(node, MapNode) and node.weighted

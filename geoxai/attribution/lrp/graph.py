@@ -1,0 +1,83 @@
+"""The parts of a tape: nodes, the values between them, and tensors in nested arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from geoxai.attribution.lrp.ledger import Ledger
+from geoxai.attribution.lrp.rules import Rule
+
+
+class Node:
+    """One operation on the tape. ``groups`` are what a rule list may match it by; empty if it has no choice of rule."""
+
+    groups: frozenset[str] = frozenset()
+    how: str = ""  # what happens where no rule is chosen, for the table of rules
+    refusal: str | None = None
+
+    def __init__(self, op: str, inputs: tuple[Value, ...], input_shape: torch.Size, output_shapes: list[torch.Size]):
+        self.op = op
+        self.inputs = inputs
+        self.path = ""
+        self.input_shape = input_shape
+        self.output_shapes = output_shapes
+
+    def allows(self, rule: Rule) -> bool:
+        """Whether the operation may take this rule."""
+        return True
+
+    def backward(self, relevances: list[Tensor | None], rule: Rule | None, ledger: Ledger) -> list[Tensor | None]:
+        """Relevance of each input from that of each output (None where there is none)."""
+        raise NotImplementedError
+
+
+@dataclass(eq=False)
+class Value:
+    """A tensor that depends on the explained input: output ``index`` of ``node`` (None: the input itself)."""
+
+    node: Node | None
+    index: int
+    shape: torch.Size
+    sample: Tensor  # integer, broadcasts to shape: which sample an element belongs to
+    nonnegative: bool = False
+
+
+class Refusal(Exception):
+    """Raised by an operator that relevance cannot cross; an error for the user only if relevance would have to."""
+
+    def __init__(self, reason: str, remedy: str):
+        super().__init__(reason)
+        self.reason = reason
+        self.remedy = remedy
+
+
+def tensors_in(args: Any) -> Iterator[Tensor]:
+    """All tensors in nested tuples, lists and dicts."""
+    if isinstance(args, Tensor):
+        yield args
+    elif isinstance(args, tuple | list):
+        for item in args:
+            yield from tensors_in(item)
+    elif isinstance(args, dict):
+        yield from tensors_in(list(args.values()))
+
+
+def replace_tensors(args: Any, replace: Callable[[Tensor], Any]) -> Any:
+    """Nested arguments with every tensor replaced."""
+    if isinstance(args, Tensor):
+        return replace(args)
+    if isinstance(args, list):
+        return [replace_tensors(item, replace) for item in args]
+    if type(args) is tuple:
+        return tuple(replace_tensors(item, replace) for item in args)
+    if isinstance(args, tuple):  # named and structured tuples
+        items = [replace_tensors(item, replace) for item in args]
+        return type(args)(*items) if hasattr(args, "_fields") else type(args)(items)
+    if isinstance(args, dict):
+        return {key: replace_tensors(item, replace) for key, item in args.items()}
+    return args

@@ -1,0 +1,282 @@
+"""Linear maps as the rules see them: ``z_j = sum_i a_i w_ij + b_j`` with parts of the weights.
+
+A map knows how to apply a *part* of its weights (``full``, ``positive``, ``negative``, ``square``, ``ones``) to an
+input and how to carry values back through that part. All rule arithmetic is written on these two functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import prod
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from geoxai.errors import OptionError
+
+PARTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "full": lambda w: w,
+    "positive": lambda w: w.clamp(min=0),
+    "negative": lambda w: w.clamp(max=0),
+    "square": lambda w: w * w,
+    "ones": torch.ones_like,
+}
+
+
+class WeightCache:
+    """Parts of weights, computed once per call of the engine. Weights are kept alive so that ids stay theirs."""
+
+    def __init__(self) -> None:
+        self._parts: dict[tuple[int, int, str], tuple[Tensor, Tensor]] = {}
+
+    def part(self, weight: Tensor, part: str) -> Tensor:
+        """``part`` of ``weight``."""
+        if part == "full":
+            return weight
+        key = (id(weight), weight._version, part)
+        if key not in self._parts:
+            self._parts[key] = (weight, PARTS[part](weight))
+        return self._parts[key][1]
+
+    def forget_computed(self) -> None:
+        """Drop the parts of weights that are no parameters: the next forward computes such weights anew."""
+        self._parts = {key: pair for key, pair in self._parts.items() if isinstance(pair[0], torch.nn.Parameter)}
+
+
+class LinearMap(Protocol):
+    """What the rules need of a linear map. ``bias`` broadcasts to the output; ``signed`` is False if no weight
+    is < 0.
+    """
+
+    bias: Tensor | None
+
+    @property
+    def signed(self) -> bool:
+        """Whether some weight may be negative."""
+
+    def apply(self, x: Tensor, part: str = "full") -> Tensor:
+        """The map of ``x`` without bias, with ``part`` of the weights."""
+
+    def transpose(self, values: Tensor, part: str = "full") -> Tensor:
+        """``values``, of the output's shape, carried back to the input's shape with ``part`` of the weights."""
+
+
+@dataclass
+class Dense:
+    """``x @ weight.T``; ``weight`` (outputs, inputs)."""
+
+    weight: Tensor
+    bias: Tensor | None
+    cache: WeightCache = field(repr=False)
+    signed: bool = True
+
+    def apply(self, x: Tensor, part: str = "full") -> Tensor:
+        return F.linear(x, self.cache.part(self.weight, part))
+
+    def transpose(self, values: Tensor, part: str = "full") -> Tensor:
+        return values @ self.cache.part(self.weight, part)
+
+    def combined(self, coefficients: Tensor) -> PerSampleDense:
+        """The map to one output per sample that is ``coefficients`` (N, outputs) times this map's outputs."""
+        bias = None
+        if self.bias is not None:
+            bias = (coefficients * self.bias).sum(-1, keepdim=True)
+        return PerSampleDense(coefficients @ self.weight, bias, self.cache)
+
+
+@dataclass
+class PerSampleDense:
+    """One output per sample, each with weights of its own: ``(x * weight).sum(-1)``; ``weight`` (N, inputs)."""
+
+    weight: Tensor
+    bias: Tensor | None
+    cache: WeightCache = field(repr=False)
+    signed: bool = True
+
+    def apply(self, x: Tensor, part: str = "full") -> Tensor:
+        return (x * self.cache.part(self.weight, part)).sum(-1, keepdim=True)
+
+    def transpose(self, values: Tensor, part: str = "full") -> Tensor:
+        return values * self.cache.part(self.weight, part)
+
+
+@dataclass
+class Product:
+    """``x @ weight`` or, with ``left``, ``weight @ x``, with batch axes that may broadcast."""
+
+    weight: Tensor
+    input_shape: torch.Size
+    left: bool
+    cache: WeightCache = field(repr=False)
+    bias: Tensor | None = None
+    signed: bool = True
+
+    def apply(self, x: Tensor, part: str = "full") -> Tensor:
+        weight = self.cache.part(self.weight, part)
+        return weight @ x if self.left else x @ weight
+
+    def transpose(self, values: Tensor, part: str = "full") -> Tensor:
+        weight = self.cache.part(self.weight, part)
+        if weight.ndim == 1:  # the contracted axis is gone from the output
+            back = values.unsqueeze(-2 if self.left else -1) * (weight.unsqueeze(-1) if self.left else weight)
+        elif self.left:
+            back = weight.mT @ values
+        else:
+            back = values @ weight.mT
+        return back.sum_to_size(self.input_shape)
+
+    def combined(self, coefficients: Tensor) -> PerSampleDense:
+        """See ``Dense.combined``; only for ``x @ weight`` with a matrix."""
+        bias = None
+        if self.bias is not None:
+            bias = (coefficients * self.bias).sum(-1, keepdim=True)
+        return PerSampleDense(coefficients @ self.weight.mT, bias, self.cache)
+
+
+@dataclass
+class Convolution:
+    """Convolution or transposed convolution in 1, 2 or 3 dimensions, zero padding included.
+
+    ``margin`` is zero padding on the far side only, which ``padding="same"`` with an even kernel needs.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+    input_shape: torch.Size
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int
+    cache: WeightCache = field(repr=False)
+    transposed: bool = False
+    output_padding: tuple[int, ...] = ()
+    margin: tuple[int, ...] = ()
+    signed: bool = True
+
+    def _padded(self, x: Tensor) -> Tensor:
+        if not any(self.margin):
+            return x
+        return F.pad(x, [side for extent in reversed(self.margin) for side in (0, extent)])
+
+    def apply(self, x: Tensor, part: str = "full") -> Tensor:
+        output_padding = self.output_padding or (0,) * len(self.stride)
+        return torch.convolution(
+            self._padded(x),
+            self.cache.part(self.weight, part),
+            None,
+            self.stride,
+            self.padding,
+            self.dilation,
+            self.transposed,
+            output_padding,
+            self.groups,
+        )
+
+    def transpose(self, values: Tensor, part: str = "full") -> Tensor:
+        spatial = self.input_shape[-len(self.stride) :]
+        margin = self.margin or (0,) * len(spatial)
+        padded = [size + extent for size, extent in zip(spatial, margin)]
+        like = values.new_empty(1).expand(*self.input_shape[: -len(spatial)], *padded)  # its values are not read
+        back = torch.ops.aten.convolution_backward(
+            values,
+            like,
+            self.cache.part(self.weight, part),
+            None,
+            self.stride,
+            self.padding,
+            self.dilation,
+            self.transposed,
+            self.output_padding or (0,) * len(spatial),
+            self.groups,
+            (True, False, False),
+        )[0]
+        for axis, size in enumerate(spatial, start=-len(spatial)):
+            back = back.narrow(axis, 0, size)
+        return back
+
+
+@dataclass
+class Diagonal:
+    """``x * weight`` element by element: batch norm in eval, or a constant added (weight one). Input and output
+    have one shape.
+    """
+
+    weight: Tensor | None
+    bias: Tensor | None
+    cache: WeightCache = field(repr=False)
+
+    @property
+    def signed(self) -> bool:
+        return self.weight is not None
+
+    def apply(self, x: Tensor, part: str = "full") -> Tensor:
+        return x if self.weight is None else x * self.cache.part(self.weight, part)
+
+    transpose = apply
+
+
+@dataclass
+class Fixed:
+    """A map with weights of its own making, none negative: average pooling, mean, sum, linear interpolation.
+
+    ``forward`` computes it; its transpose is its derivative. ``ones`` stands for the map itself: relevance spread
+    "flat" over an average follows the weights of the average.
+    """
+
+    forward: Callable[[Tensor], Tensor]
+    leaf: Tensor
+    output: Tensor
+    bias: Tensor | None = None
+    signed: bool = False
+
+    def apply(self, x: Tensor, part: str = "full") -> Tensor:
+        return self.forward(x)
+
+    def transpose(self, values: Tensor, part: str = "full") -> Tensor:
+        return torch.autograd.grad(self.output, self.leaf, values, retain_graph=True)[0]
+
+
+@dataclass
+class Sum:
+    """The sum of a stack of terms along its first axis: the terms of ``a + b`` are its inputs."""
+
+    terms: int
+    bias: Tensor | None = None
+    signed: bool = False
+
+    def apply(self, x: Tensor, part: str = "full") -> Tensor:
+        return x.sum(0)
+
+    def transpose(self, values: Tensor, part: str = "full") -> Tensor:
+        return values.expand(self.terms, *values.shape)
+
+
+def channel_shape(ndim: int, axis: int) -> tuple[int, ...]:
+    """Shape that puts a vector along ``axis`` of a tensor of ``ndim`` axes."""
+    return tuple(-1 if a == axis else 1 for a in range(ndim))
+
+
+def per_channel(bound: float | tuple[float, ...], x: Tensor, channels_of_input: int, axis: int) -> Tensor:
+    """A bound as a tensor that broadcasts to ``x``, the input of a first layer with channels along ``axis``.
+
+    A dense first layer sees (N, channel * cells): there each channel's bound holds for its block of cells.
+    """
+    values = torch.as_tensor(bound, dtype=x.dtype, device=x.device)
+    if values.ndim == 0:
+        return values
+    size = x.shape[axis]
+    if len(values) != size and size % len(values) == 0 and len(values) == channels_of_input:
+        values = values.repeat_interleave(size // len(values))
+    if len(values) != size:
+        raise OptionError(
+            f"z_box has bounds for {len(values)} channels, its input of shape {tuple(x.shape)} has {size}", option="low"
+        )
+    return values.reshape(channel_shape(x.ndim, axis))
+
+
+def elements(shape: torch.Size) -> int:
+    """Number of elements of a shape."""
+    return prod(shape)

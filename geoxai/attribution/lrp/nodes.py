@@ -1,0 +1,290 @@
+"""The kinds of nodes on the tape, and how an operation gets onto it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from geoxai.attribution.lrp.arithmetic import Crossing, propagate
+from geoxai.attribution.lrp.graph import Node, Value, replace_tensors, tensors_in
+from geoxai.attribution.lrp.ledger import Ledger
+from geoxai.attribution.lrp.maps import LinearMap, Sum
+from geoxai.attribution.lrp.rules import Rule, WSquare, ZBox
+
+WEIGHTED = frozenset({"linear", "conv"})
+
+if TYPE_CHECKING:
+    from geoxai.attribution.lrp.tape import Tape
+
+
+class MapNode(Node):
+    """A linear map of one input: the rules' proper field."""
+
+    def __init__(self, op: str, group: str, inputs: tuple[Value, ...], crossing: Crossing):
+        super().__init__(op, inputs, inputs[0].shape, [crossing.z.shape])
+        self.crossing = crossing
+        self.groups = frozenset({group, "all"} | ({"weighted"} if group in WEIGHTED else set()))
+
+    @property
+    def weighted(self) -> bool:
+        """Whether this is a weighted map, which can be first or last."""
+        return "weighted" in self.groups
+
+    def allows(self, rule: Rule) -> bool:
+        return self.weighted or not isinstance(rule, WSquare | ZBox)
+
+    def backward(self, relevances: list[Tensor | None], rule: Rule | None, ledger: Ledger) -> list[Tensor | None]:
+        (relevance,) = relevances
+        assert rule is not None
+        assert relevance is not None
+        return [propagate(rule, self.crossing, relevance, ledger)]
+
+
+class SumNode(MapNode):
+    """A sum of tensors that depend on the input; its inputs are stacked as the terms of one linear map."""
+
+    def __init__(
+        self, op: str, inputs: tuple[Value, ...], terms: list[Tensor], z: Tensor, sample: Tensor, nonnegative: bool
+    ):
+        super().__init__(op, "sum", inputs, Crossing(Sum(len(terms)), z, z, sample, nonnegative))
+        self.terms = terms
+
+    def backward(self, relevances: list[Tensor | None], rule: Rule | None, ledger: Ledger) -> list[Tensor | None]:
+        (relevance,) = relevances
+        assert rule is not None
+        assert relevance is not None
+        stacked = torch.stack([term.expand_as(self.crossing.z) for term in self.terms])
+        shares = propagate(rule, replace(self.crossing, a=stacked), relevance, ledger)
+        return [share.sum_to_size(value.shape) for share, value in zip(shares, self.inputs)]
+
+
+class PassNode(Node):
+    """An activation: relevance goes through as it is."""
+
+    how = "pass"
+
+    def backward(self, relevances: list[Tensor | None], rule: Rule | None, ledger: Ledger) -> list[Tensor | None]:
+        return relevances
+
+
+class ScaleNode(Node):
+    """A product with a constant: relevance goes through, except where the constant is 0; there it is lost."""
+
+    how = "pass"
+
+    def __init__(self, op: str, value: Value, constant: Tensor | float, z_shape: torch.Size, sample: Tensor):
+        super().__init__(op, (value,), value.shape, [z_shape])
+        self.constant = constant
+        self.sample = sample
+
+    def backward(self, relevances: list[Tensor | None], rule: Rule | None, ledger: Ledger) -> list[Tensor | None]:
+        (relevance,) = relevances
+        assert relevance is not None
+        zero = torch.as_tensor(self.constant == 0, device=relevance.device)
+        if bool(zero.any()):
+            ledger.add("lost", relevance * zero, self.sample)
+            relevance = relevance * ~zero
+        return [relevance.sum_to_size(self.inputs[0].shape)]
+
+
+class DerivativeNode(Node):
+    """An operation that only moves or selects values: its relevance is its derivative's.
+
+    ``born`` computes, per output, where values come from the input (1) and where from constants (0), for operations
+    that join both; relevance of constants is bias relevance.
+    """
+
+    def __init__(
+        self,
+        op: str,
+        how: str,
+        inputs: tuple[Value, ...],
+        leaves: list[Tensor],
+        outputs: list[Tensor],
+        samples: list[Tensor],
+        born: Callable[[], list[Tensor]] | None,
+    ):
+        super().__init__(op, inputs, inputs[0].shape, [output.shape for output in outputs])
+        self.how = how
+        self.leaves = leaves
+        self.outputs = outputs
+        self.samples = samples
+        self.born = born
+
+    def backward(self, relevances: list[Tensor | None], rule: Rule | None, ledger: Ledger) -> list[Tensor | None]:
+        present = [i for i, relevance in enumerate(relevances) if relevance is not None]
+        given = [relevances[i] for i in present]
+        if self.born is not None:
+            born = self.born()
+            for i in present:
+                relevance = relevances[i]
+                assert relevance is not None
+                ledger.add("bias", relevance * (1 - born[i]).to(relevance.dtype), self.samples[i])
+        outputs = [self.outputs[i] for i in present]
+        return list(torch.autograd.grad(outputs, self.leaves, given, retain_graph=True, allow_unused=True))
+
+
+class RefusedNode(Node):
+    """An operation that relevance cannot cross; an error only if it would have to."""
+
+    def __init__(self, op: str, inputs: tuple[Value, ...], outputs: list[Tensor], refusal: str, remedy: str):
+        super().__init__(op, inputs, inputs[0].shape, [output.shape for output in outputs])
+        self.refusal = refusal
+        self.remedy = remedy
+
+
+def record_index(
+    tape: Tape,
+    op: str,
+    func: Callable,
+    args: tuple,
+    kwargs: dict[str, Any],
+    *,
+    how: str = "index map",
+    constants: bool = False,
+    sample: Tensor | None = None,
+    nonnegative: bool | None = None,
+    values_needed: bool = False,
+) -> Any:
+    """Run an operation that moves, selects or joins values and put it on the tape.
+
+    ``constants``: its result may hold values that do not come from the input. ``sample``: the sample numbers of the
+    output where the caller knows them; else they are moved like the values.
+    """
+    tracked = list({id(t): t for t in tensors_in((args, kwargs)) if t.is_floating_point() and tape.value(t)}.values())
+    values = [tape.value(t) for t in tracked]
+    inputs = tuple(value for value in values if value is not None)
+    # .data, not detach(): an alias that later in-place operations on the original do not invalidate. Nothing but
+    # shapes and indices is read from it in the derivative, unless ``values_needed`` says so.
+    leaf = {id(t): t.detach().clone() if values_needed else t.data for t in tracked}
+    with torch.enable_grad():
+        for alias in leaf.values():
+            alias.requires_grad_()
+        result = func(
+            *replace_tensors(args, lambda t: leaf.get(id(t), t)),
+            **replace_tensors(kwargs, lambda t: leaf.get(id(t), t)),
+        )
+    outputs = [t for t in tensors_in(result) if t.requires_grad]
+    if not outputs:  # nothing of the input arrived, or only numbers that have no derivative
+        return func(*args, **kwargs)
+    if sample is not None:
+        samples = [sample] * len(outputs)
+    else:
+        samples = _moved_samples(func, args, kwargs, {id(t): v for t, v in zip(tracked, inputs)}, len(outputs))
+    born = None
+    if constants:
+        born = _origin(func, args, kwargs, {id(t): t.shape for t in tracked})
+    leaves = [leaf[id(t)] for t in tracked]
+    node = DerivativeNode(op, how, inputs, leaves, outputs, samples, born)
+    tape.add(node)
+    known = all(v.nonnegative for v in inputs) and not constants if nonnegative is None else nonnegative
+    views = any(output._is_view() for output in outputs)
+    plain = func(*args, **kwargs) if views else replace_tensors(result, lambda t: t.detach())
+    given = [t for t in tensors_in(plain) if t.is_floating_point()]
+    for index, (tensor, numbers) in enumerate(zip(given, samples)):
+        tape.track(tensor, Value(node, index, tensor.shape, numbers, known))
+    return plain
+
+
+def _moved_samples(
+    func: Callable, args: tuple, kwargs: dict[str, Any], values: dict[int, Value], outputs: int
+) -> list[Tensor]:
+    """Sample numbers of an operation's outputs: the operation done to the sample numbers of its inputs."""
+
+    def numbers(tensor: Tensor) -> Tensor:
+        value = values.get(id(tensor))
+        if value is not None:
+            return value.sample.expand(value.shape)
+        return torch.full_like(tensor, -1, dtype=torch.int64) if tensor.is_floating_point() else tensor
+
+    moved = func(*replace_tensors(args, numbers), **replace_tensors(kwargs, numbers))
+    found = [t for t in tensors_in(moved) if t.dtype == torch.int64]
+    return [compress(t) for t in found[:outputs]]
+
+
+def compress(numbers: Tensor) -> Tensor:
+    """Sample numbers with every axis along which they do not vary shrunk to one; -1 (unknown) yields to what is
+    known.
+    """
+    for axis, stride in enumerate(numbers.stride()):
+        if stride == 0:
+            numbers = numbers.narrow(axis, 0, 1)
+    if numbers.numel() <= 1 or sum(size > 1 for size in numbers.shape) == 1:
+        return numbers
+    for axis in range(numbers.ndim):
+        along = numbers.amax([a for a in range(numbers.ndim) if a != axis], keepdim=True)
+        if bool(((numbers == along) | (numbers < 0)).all()):
+            return along
+    return numbers
+
+
+def _origin(
+    func: Callable, args: tuple, kwargs: dict[str, Any], shapes: dict[int, torch.Size]
+) -> Callable[[], list[Tensor]]:
+    """A function that gives, per output, 1 where values come from the input and 0 where from constants."""
+    probes = replace_tensors((args, kwargs), lambda t: _Probe(t) if id(t) in shapes else t)
+
+    def born() -> list[Tensor]:
+        ends = []
+        for end in (1.0, 0.0):
+            filled, named = _fill(probes, end)
+            ends.append([t for t in tensors_in(func(*filled, **named)) if t.is_floating_point()])
+        return [(one - zero).nan_to_num(0.0) for one, zero in zip(*ends)]
+
+    return born
+
+
+class _Probe:
+    """Stands for a tensor in arguments that are kept without keeping its values."""
+
+    def __init__(self, tensor: Tensor):
+        self.shape, self.dtype, self.device = tensor.shape, tensor.dtype, tensor.device
+
+
+def _fill(args: Any, number: float) -> Any:
+    if isinstance(args, _Probe):
+        return torch.full(args.shape, number, dtype=args.dtype, device=args.device)
+    if isinstance(args, list):
+        return [_fill(item, number) for item in args]
+    if isinstance(args, tuple):
+        return tuple(_fill(item, number) for item in args)
+    if isinstance(args, dict):
+        return {key: _fill(item, number) for key, item in args.items()}
+    return args
+
+
+def record_map(
+    tape: Tape,
+    op: str,
+    group: str,
+    tensor: Tensor,
+    linear: LinearMap,
+    z: Tensor,
+    sample: Tensor,
+    nonnegative: bool = False,
+) -> Tensor:
+    """Put a linear map of ``tensor`` with result ``z`` on the tape."""
+    value = tape.value(tensor)
+    assert value is not None
+    axis = 1 if group == "conv" else tensor.ndim - 1
+    crossing = Crossing(
+        linear, tape.keep(tensor), tape.keep(z), sample, value.nonnegative, tape.input_channels, channel_axis=axis
+    )
+    node = MapNode(op, group, (value,), crossing)
+    tape.add(node)
+    tape.track(z, Value(node, 0, z.shape, sample, nonnegative))
+    return z
+
+
+def record_pass(tape: Tape, op: str, tensor: Tensor, z: Tensor, nonnegative: bool) -> Tensor:
+    """Put an activation of ``tensor`` with result ``z`` on the tape."""
+    value = tape.value(tensor)
+    assert value is not None
+    node = PassNode(op, (value,), value.shape, [z.shape])
+    tape.add(node)
+    tape.track(z, Value(node, 0, z.shape, value.sample, nonnegative))
+    return z

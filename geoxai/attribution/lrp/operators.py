@@ -1,0 +1,316 @@
+"""The table of operators: what each torch operation is, and so how relevance crosses it.
+
+An operator is a function of a ``Call`` that runs the operation and puts it on the tape. Names are those of
+``calls.operation``. What is not in the table is refused when relevance would have to cross it, never approximated by a
+gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from geoxai.attribution.calls import copy_of, names_in
+from geoxai.attribution.lrp.graph import Refusal, Value, tensors_in
+from geoxai.attribution.lrp.nodes import RefusedNode, record_index, record_pass
+from geoxai.attribution.lrp.tape import Tape
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a torch function that has an input-dependent tensor among its arguments."""
+
+    tape: Tape
+    name: str
+    func: Callable
+    args: tuple
+    kwargs: dict[str, Any]
+
+    def run(self) -> Any:
+        """The operation itself."""
+        return self.func(*self.args, **self.kwargs)
+
+    def bind(self, parameters: Callable) -> Any:
+        """The arguments by name; ``parameters`` is a function with the operation's signature that returns them."""
+        return parameters(*self.args, **self.kwargs)
+
+    def value(self, tensor: Any) -> Value | None:
+        """What is known of an argument, None if it does not depend on the input."""
+        return self.tape.value(tensor) if isinstance(tensor, Tensor) else None
+
+    @property
+    def first(self) -> Tensor:
+        """The first tensor that depends on the input."""
+        return next(self.tape.depending((self.args, self.kwargs)))
+
+
+Operator = Callable[[Call], Any]
+OPERATORS: dict[str, Operator] = {}
+
+
+def operator(names: str) -> Callable[[Operator], Operator]:
+    """Enter a function in the table under these blank-separated names."""
+
+    def enter(function: Operator) -> Operator:
+        OPERATORS.update(dict.fromkeys(names.split(), function))
+        return function
+
+    return enter
+
+
+# Activations: relevance goes through. True where the result is never negative.
+ACTIVATIONS = {
+    "relu": True, "relu6": True, "sigmoid": True, "hardsigmoid": True, "softplus": True,
+    "leaky_relu": False, "elu": False, "selu": False, "celu": False, "gelu": False, "silu": False, "mish": False,
+    "tanh": False, "hardtanh": False, "hardswish": False, "softsign": False, "logsigmoid": False, "log_sigmoid": False,
+    "tanhshrink": False, "softshrink": False, "hardshrink": False, "threshold": False, "rrelu": False, "prelu": False,
+    "clamp": False, "clamp_min": False, "clamp_max": False, "clip": False,
+}  # fmt: skip
+
+
+@operator(" ".join(ACTIVATIONS))
+def activation(call: Call) -> Any:
+    """An activation of the first argument."""
+    tensor = call.args[0] if call.args else call.kwargs["input"]
+    others = [t for t in tensors_in((call.args[1:], call.kwargs)) if t is not tensor and call.value(t)]
+    if others:
+        raise Refusal("its bounds or slopes depend on the input", "keep them constant")
+    if call.name == "rrelu" and (call.kwargs.get("training") or (len(call.args) > 3 and call.args[3] is True)):
+        raise Refusal("it draws random slopes in training mode", "call model.eval() first")
+    nonnegative = ACTIVATIONS[call.name]
+    if call.name in ("clamp", "clamp_min", "clip", "hardtanh"):
+        low = call.kwargs.get("min", call.kwargs.get("min_val", call.args[1] if len(call.args) > 1 else None))
+        nonnegative = isinstance(low, int | float) and low >= 0
+    value = call.value(tensor)
+    assert value is not None
+    keeps_sign = call.name not in ("threshold", "clamp", "clip", "clamp_max", "hardtanh", "logsigmoid", "log_sigmoid")
+    return record_pass(call.tape, call.name, tensor, call.run(), nonnegative or (value.nonnegative and keeps_sign))
+
+
+@operator("dropout alpha_dropout feature_alpha_dropout dropout1d dropout2d dropout3d feature_dropout")
+def dropout(call: Call) -> Any:
+    """Dropout in eval mode does nothing."""
+
+    def parameters(
+        input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False, *, train: Any = None
+    ) -> Any:
+        return input, p, training if train is None else train
+
+    tensor, p, training = call.bind(parameters)
+    if training and p > 0:
+        raise Refusal("dropout is in training mode", "call model.eval() first")
+    return record_index(call.tape, call.name, torch.Tensor.view_as, (tensor, tensor.detach()), {})
+
+
+@operator(
+    "reshape view flatten unflatten ravel permute transpose t T mT H mH adjoint movedim moveaxis swapaxes swapdims "
+    "squeeze unsqueeze expand expand_as broadcast_to view_as reshape_as contiguous clone narrow select slice getitem "
+    "split chunk tensor_split hsplit vsplit dsplit unbind split_with_sizes unsafe_split unsafe_chunk "
+    "unsafe_split_with_sizes index_select gather take take_along_dim flip fliplr flipud roll rot90 repeat tile "
+    "repeat_interleave diagonal unfold as_strided masked_select index alias channel_shuffle pixel_shuffle "
+    "pixel_unshuffle native_channel_shuffle lift_fresh_copy atleast_1d atleast_2d atleast_3d"
+)
+def index_map(call: Call) -> Any:
+    """Moves or selects values of one tensor."""
+    return record_index(call.tape, call.name, call.func, call.args, call.kwargs)
+
+
+@operator("detach data lift_fresh detach_copy identity")
+def alias(call: Call) -> Any:
+    """The same values under another name; what is explained is the forward pass, so relevance goes on."""
+    tensor = call.first
+    return record_index(call.tape, call.name, torch.Tensor.view_as, (tensor, tensor.detach()), {})
+
+
+@operator("to type type_as float double half bfloat16 cpu cuda convert_element_type")
+def conversion(call: Call) -> Any:
+    """Another dtype or device, same values."""
+    tensor = call.first
+    result = call.run()
+    if result is tensor or not isinstance(result, Tensor) or not result.is_floating_point():
+        return result
+    return record_index(
+        call.tape,
+        call.name,
+        lambda t: t.to(result.device, result.dtype if t.is_floating_point() else t.dtype),
+        (tensor,),
+        {},
+    )
+
+
+@operator(
+    "cat stack hstack vstack dstack column_stack row_stack where masked_fill setitem copy tril triu index_put "
+    "index_copy index_fill slice_scatter select_scatter masked_scatter diagonal_scatter"
+)
+def join(call: Call) -> Any:
+    """Joins values of the input with others, or with constants."""
+    if call.name == "where" and len(call.args) < 2:
+        return call.run()
+    func = copy_of if call.name == "copy" else call.func  # aten's own copy has no derivative
+    if call.name == "index_put" and (call.kwargs.get("accumulate") or (len(call.args) > 3 and call.args[3])):
+        raise Refusal("it adds to what is there", "add out of place")
+    tensors = [t for t in tensors_in((call.args, call.kwargs)) if t.is_floating_point()]
+    constants = call.name not in ("cat", "stack", "hstack", "vstack", "dstack") or not all(map(call.value, tensors))
+    sample = _sample_of_cat(call, tensors) if call.name == "cat" else None
+    onto = call.value(call.args[0]) if call.args else None
+    if onto is not None and call.name in KEEPS_SHAPE and len(list(call.tape.depending((call.args, call.kwargs)))) == 1:
+        sample = onto.sample  # only constants are put in
+    nonnegative = None
+    if call.name in ("cat", "stack") and constants:
+        nonnegative = False
+    return record_index(
+        call.tape, call.name, func, call.args, call.kwargs, constants=constants, sample=sample, nonnegative=nonnegative
+    )
+
+
+KEEPS_SHAPE = names_in(
+    "masked_fill setitem tril triu index_put index_copy index_fill slice_scatter select_scatter masked_scatter "
+    "diagonal_scatter"
+)
+
+
+def _sample_of_cat(call: Call, tensors: list[Tensor]) -> Tensor | None:
+    """Sample numbers of a concatenation along an axis that has nothing to do with samples."""
+    dim = call.kwargs.get("dim", call.kwargs.get("axis", call.args[1] if len(call.args) > 1 else 0))
+    samples = [value.sample for value in map(call.value, tensors) if value is not None]
+    same = all(s.shape == samples[0].shape and s.shape[dim] == 1 and torch.equal(s, samples[0]) for s in samples)
+    return samples[0] if same else None
+
+
+@operator(
+    "pad constant_pad_nd reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d "
+    "replication_pad3d"
+)
+def padding(call: Call) -> Any:
+    """Zero (or constant) padding, or copies of values across the border."""
+
+    def parameters(input: Tensor, pad: Any = (), mode: Any = "constant", value: Any = None, **_: Any) -> Any:
+        return input, tuple(pad), mode
+
+    tensor, pad, mode = call.bind(parameters)
+    constants = call.name in ("pad", "constant_pad_nd") and mode not in ("reflect", "replicate", "circular")
+    value = call.value(tensor)
+    if value is None:
+        raise Refusal("its padding depends on the input", "keep it constant")
+    padded = len(pad) // 2
+    sample = value.sample
+    if any(size > 1 for size in sample.shape[sample.ndim - padded :]):
+        raise Refusal("it pads along the sample axis", "pad along other axes")
+    return record_index(
+        call.tape, call.name, call.func, call.args, call.kwargs, constants=constants, sample=sample,
+        nonnegative=value.nonnegative and (not constants or _is_zero(call)),
+    )  # fmt: skip
+
+
+def _is_zero(call: Call) -> bool:
+    value = call.kwargs.get("value", call.args[3] if len(call.args) > 3 else None)
+    if call.name == "constant_pad_nd":
+        value = call.kwargs.get("value", call.args[2] if len(call.args) > 2 else 0)
+    return value is None or value == 0
+
+
+@operator(
+    "max_pool1d max_pool2d max_pool3d _max_pool1d _max_pool2d _max_pool3d adaptive_max_pool1d adaptive_max_pool2d "
+    "adaptive_max_pool3d max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices "
+    "fractional_max_pool2d"
+)
+def max_pool(call: Call) -> Any:
+    """The winner takes all, the first one where several are equal."""
+    if call.name.startswith("fractional"):
+        raise Refusal("its regions are random", "use max_pool2d")
+    value = call.value(call.first)
+    assert value is not None
+    if any(size > 1 for size in value.sample.shape[1:]):
+        raise Refusal("the sample axis is not its batch axis", "keep samples along axis 0")
+    return record_index(
+        call.tape, call.name, call.func, call.args, call.kwargs, how="winner", sample=value.sample,
+        nonnegative=value.nonnegative,
+    )  # fmt: skip
+
+
+@operator("max min amax amin maximum minimum fmax fmin")
+def extremum(call: Call) -> Any:
+    """The winner takes all; equal ones of ``amax`` and ``maximum`` share evenly."""
+    tensors = [t for t in tensors_in((call.args, call.kwargs)) if t.is_floating_point()]
+    values = [call.value(t) for t in tensors]
+    known = [value for value in values if value is not None]
+    if len(tensors) > 1:
+        result = call.run()
+        sample = broadcast_samples(call, [value.sample for value in known], result.ndim)
+        return record_index(
+            call.tape, call.name, call.func, call.args, call.kwargs, how="winner", sample=sample,
+            constants=len(known) < len(values), values_needed=True, nonnegative=False,
+        )  # fmt: skip
+    dims = call.kwargs.get("dim", call.args[1] if len(call.args) > 1 else None)
+    sample_out = reduced_sample(call, known[0], dims, bool(call.kwargs.get("keepdim", call.args[2:3] == (True,))))
+    return record_index(
+        call.tape, call.name, call.func, call.args, call.kwargs, how="winner", sample=sample_out,
+        values_needed=True, nonnegative=known[0].nonnegative,
+    )  # fmt: skip
+
+
+def reduced_sample(call: Call, value: Value, dims: Any, keepdim: bool) -> Tensor:
+    """Sample numbers after a reduction over ``dims``; an error if that mixes samples."""
+    axes = range(len(value.shape)) if dims is None or dims == () or dims == [] else dims
+    axes = [a % len(value.shape) for a in ([axes] if isinstance(axes, int) else axes)]
+    if any(value.sample.shape[a] > 1 for a in axes):
+        raise Refusal(
+            "it mixes samples, so there is no relevance of one sample", "reduce over other axes than the sample's"
+        )
+    sample = value.sample
+    for axis in sorted(axes, reverse=True) if not keepdim else ():
+        sample = sample.squeeze(axis)
+    return sample
+
+
+def broadcast_samples(call: Call, samples: list[Tensor], ndim: int) -> Tensor:
+    """Sample numbers of an element by element operation on several tensors; an error if they disagree."""
+    aligned = [s.reshape((1,) * (ndim - s.ndim) + s.shape) for s in samples]
+    longest = max(aligned, key=Tensor.numel)
+    for other in aligned:
+        if other is not longest and not (other.shape == longest.shape and torch.equal(other, longest)):
+            both = torch.broadcast_tensors(longest, other)
+            if not torch.equal(*both):
+                raise Refusal(
+                    "it mixes samples, so there is no relevance of one sample", "combine samples outside the network"
+                )
+    return longest
+
+
+def refuse(call: Call, refusal: Refusal) -> Any:
+    """Run the operation and mark its results as not to be crossed."""
+    result = call.run()
+    outputs = [t for t in tensors_in(result) if t.is_floating_point()]
+    if not outputs:  # indices, conditions: constants for the explanation
+        return result
+    inputs = tuple(v for t in tensors_in((call.args, call.kwargs)) if (v := call.tape.value(t)) is not None)
+    node = RefusedNode(call.name, inputs, outputs, refusal.reason, refusal.remedy)
+    call.tape.add(node)
+    unknown = torch.full((1,), -1, device=outputs[0].device)
+    for index, tensor in enumerate(outputs):
+        known = inputs[0].sample
+        fits = known.ndim == tensor.ndim and all(k in (1, size) for k, size in zip(known.shape, tensor.shape))
+        sample = known if fits else unknown.reshape([1] * tensor.ndim)
+        call.tape.track(tensor, Value(node, index, tensor.shape, sample))
+    return result
+
+
+# Reading shapes, places and discrete facts: nothing of the input's values goes on through these.
+READS = names_in(
+    "shape size dim ndim ndimension numel nelement dtype device layout is_cuda is_floating_point is_complex "
+    "is_contiguous stride storage_offset is_leaf grad_fn grad requires_grad names is_sparse itemsize is_quantized "
+    "is_nested is_mps is_meta is_cpu is_mkldnn element_size get_device __len__ _assert __bool__ __repr__ __format__ "
+    "__hash__ is_nonzero __contains__ is_same_size output_nr _version argmax argmin argsort isnan isinf isfinite eq "
+    "ne lt le gt ge __eq__ __ne__ __lt__ __le__ __gt__ __ge__ equal allclose isclose any all nonzero count_nonzero "
+    "sign zeros_like ones_like empty_like rand_like randn_like full_like new_zeros new_ones new_empty new_full "
+    "new_tensor sym_size sym_numel sym_stride is_inference data_ptr untyped_storage storage _base is_pinned bool int "
+    "long heaviside bucketize searchsorted signbit retain_grad is_signed _is_view is_shared is_tensor "
+    "__dlpack_device__ histc bincount logical_not logical_and logical_or result_type can_cast "
+    "_has_compatible_shallow_copy_type _assert_tensor_metadata"
+)
+# Values that leave torch or become Python numbers are constants afterwards; that is worth a note.
+VALUE_READS = names_in("item tolist numpy __float__ __array__ __int__ __index__ __dlpack__")

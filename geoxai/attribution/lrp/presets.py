@@ -1,0 +1,172 @@
+"""Which rule at which operation: first-match lists, by name (presets) or as a user writes them.
+
+A list is read from the top; the first line that matches an operation gives its rule. ``match`` is
+
+- ``first``, ``last``: weighted maps with no weighted map before them (towards the input), or after them,
+- ``linear`` (dense layers, matrix products), ``conv`` (also transposed), ``norm`` (batch norm in eval), ``average``
+(average
+  pooling, mean, sum), ``upsample`` (linear interpolation), ``sum`` (a + b, a - b, adding a constant),
+- ``weighted`` (linear and conv), ``all``,
+
+and ``path``, if given, is a pattern of the module path (``encoder.*``). Activations, max pooling and index operations
+have no choice of rule and are not matched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from fnmatch import fnmatchcase
+from typing import Any
+
+from geoxai.attribution.lrp.rules import (
+    RULES,
+    AlphaBeta,
+    Epsilon,
+    Flat,
+    Gamma,
+    Rule,
+    WSquare,
+    Zero,
+    ZPlus,
+    make_rule,
+)
+from geoxai.errors import OptionError
+from geoxai.names import unknown
+
+MATCHES = ("first", "last", "linear", "conv", "norm", "average", "upsample", "sum", "weighted", "all")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a rule list."""
+
+    match: str
+    rule: Rule
+    path: str | None = None
+
+    def matches(self, groups: frozenset[str], path: str) -> bool:
+        """Whether the line is for an operation of these groups at this module path."""
+        return self.match in groups and (self.path is None or fnmatchcase(path, self.path))
+
+    def __str__(self) -> str:
+        return f"match {self.match}" + (f", path {self.path}" if self.path else "")
+
+
+@dataclass(frozen=True)
+class RuleList:
+    """A first-match list; ``name`` is its preset name or ``custom``."""
+
+    name: str
+    lines: tuple[Line, ...]
+
+    def find(self, groups: frozenset[str], path: str) -> Line | None:
+        """The first line that matches."""
+        return next((line for line in self.lines if line.matches(groups, path)), None)
+
+
+def _lines(*pairs: tuple[str, Rule]) -> tuple[Line, ...]:
+    return tuple(Line(match, rule) for match, rule in pairs)
+
+
+# Sums, averages and norms have one contribution, or few, per output. Rules that tell signs apart share among their
+# positive ones: a beta there would double the relevance of every sum that has no negative term.
+PRESETS: dict[str, tuple[Line, ...]] = {
+    "zero": _lines(("all", Zero())),
+    "epsilon": _lines(("all", Epsilon())),
+    "gamma": _lines(("all", Gamma())),
+    "z_plus": _lines(("all", ZPlus())),
+    "alpha_beta": _lines(("weighted", AlphaBeta()), ("all", ZPlus())),
+    "alpha1_beta0": _lines(("weighted", AlphaBeta(alpha=1, beta=0)), ("all", ZPlus())),
+    "alpha2_beta1": _lines(("weighted", AlphaBeta(alpha=2, beta=1)), ("all", ZPlus())),
+    "alpha3_beta2": _lines(("weighted", AlphaBeta(alpha=3, beta=2)), ("all", ZPlus())),
+    "flat": _lines(("all", Flat())),
+    "w_square": _lines(("weighted", WSquare()), ("all", Flat())),
+    "epsilon_plus": _lines(("linear", Epsilon()), ("all", ZPlus())),
+    "epsilon_plus_flat": _lines(("first", Flat()), ("linear", Epsilon()), ("all", ZPlus())),
+    "epsilon_gamma": _lines(("linear", Epsilon()), ("conv", Gamma()), ("all", ZPlus())),
+    "epsilon_alpha2_beta1": _lines(("linear", Epsilon()), ("conv", AlphaBeta(alpha=2, beta=1)), ("all", ZPlus())),
+    "epsilon_alpha2_beta1_flat": _lines(
+        ("first", Flat()), ("linear", Epsilon()), ("conv", AlphaBeta(alpha=2, beta=1)), ("all", ZPlus())
+    ),
+    "deep_taylor": _lines(("first", WSquare(bias="ignore")), ("all", ZPlus(bias="ignore"))),
+}
+BOUNDED = ("z_box", "deep_taylor")  # take low and high, the bounds of the network's input
+PRESET_NAMES = (*PRESETS, "z_box", "pass")
+
+
+def parse_rules(spec: Any, **options: Any) -> RuleList:
+    """A rule list from what a user writes in YAML or Python.
+
+    ``spec`` is a preset or rule name; a Rule; a RuleList; or a list of lines, each a Line or a mapping such as
+    ``{match: conv, rule: alpha_beta, alpha: 2, beta: 1, bias: absorb}``. ``options`` (``eps=``, ``bias=``, ``low=``,
+    ...) set those of a named preset, at every line whose rule has them. Raises OptionError where anything does not fit.
+    """
+    if isinstance(spec, str):
+        return _named(spec, options)
+    if options:
+        raise OptionError(
+            f"{', '.join(options)} cannot be combined with a list of rules", fix="set it in the lines of the list"
+        )
+    if isinstance(spec, RuleList):
+        return spec
+    if isinstance(spec, Rule):
+        return RuleList("custom", (Line("all", spec),))
+    if not isinstance(spec, Sequence) or not spec:
+        raise OptionError(
+            f"rules must be a preset name or a list of lines, found {spec!r}",
+            fix=f"presets are: {', '.join(PRESET_NAMES)}",
+            option="rules",
+        )
+    return RuleList("custom", tuple(_line(number, line) for number, line in enumerate(spec)))
+
+
+def _named(name: str, options: dict[str, Any]) -> RuleList:
+    if name not in PRESET_NAMES:
+        raise OptionError(unknown("rule or preset", name, PRESET_NAMES), option="rules")
+    bounds = {key: options.pop(key) for key in ("low", "high") if name in BOUNDED and key in options}
+    if name == "pass":
+        lines: tuple[Line, ...] = (Line("all", make_rule("pass")),)
+    elif name == "z_box":
+        lines = (Line("first", make_rule("z_box", **bounds)), Line("all", ZPlus()))
+    elif bounds:
+        lines = (Line("first", make_rule("z_box", bias="ignore", **bounds)), *PRESETS[name][1:])
+    else:
+        lines = PRESETS[name]
+    for option in options:
+        known = {f.name for line in lines for f in fields(line.rule)}
+        if option not in known:
+            raise OptionError(f"rules {name!r}: {unknown('option', option, known)}", option=option)
+    return RuleList(name, tuple(Line(line.match, _with_options(line.rule, options), line.path) for line in lines))
+
+
+def _with_options(rule: Rule, options: Mapping[str, Any]) -> Rule:
+    values = {f.name: getattr(rule, f.name) for f in fields(rule)}
+    return type(rule)(**{key: options.get(key, value) for key, value in values.items()})
+
+
+def _line(number: int, spec: Any) -> Line:
+    where = f"rules.{number}"
+    if isinstance(spec, Line):
+        return spec
+    if not isinstance(spec, Mapping):
+        raise OptionError(
+            f"line {number + 1} of rules must be a mapping, found {spec!r}",
+            fix="write it as {match: all, rule: epsilon}",
+            option=where,
+        )
+    values = dict(spec)
+    path, match = values.pop("path", None), values.pop("match", "all")
+    if match not in MATCHES:
+        raise OptionError(
+            f"line {number + 1} of rules: {unknown('match', str(match), MATCHES)}", option=f"{where}.match"
+        )
+    if "rule" not in values:
+        raise OptionError(f"line {number + 1} of rules names no rule; there are: {', '.join(RULES)}", option=where)
+    name = values.pop("rule")
+    try:
+        rule = name if isinstance(name, Rule) else make_rule(name, **values)
+    except OptionError as error:
+        option = f"{where}.{error.option}" if error.option else where
+        raise OptionError(f"line {number + 1} of rules: {error.message}", fix=error.fix, option=option) from None
+    return Line(match, rule, path)

@@ -1,0 +1,127 @@
+"""The tape: what a forward pass did to the explained input, and which tensors depend on it.
+
+A tensor that depends on the explained input has a ``Value``: the node that made it, and what the rules and the account
+need to know of it. Nodes stand on the tape in the order they ran, so relevance goes back by reading it from its end.
+Nothing requires grad, and no tensor, weight or module of the user's is marked or changed.
+
+In-place operations are computed out of place and then written back. Torch knows each view's base, so the tape keeps one
+value per base and derives that of a view whose memory was written since. A tensor that a node keeps is an alias; before
+its memory is overwritten, it gets memory of its own.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from geoxai.attribution.lrp import memory
+from geoxai.attribution.lrp.graph import Node, Value, tensors_in
+from geoxai.attribution.lrp.maps import WeightCache
+
+
+@dataclass
+class Tape:
+    """What one forward pass did. ``samples`` is their number, ``paths`` names modules and parameters by id."""
+
+    samples: int
+    cache: WeightCache
+    paths: dict[int, str]
+    input_channels: int
+    nodes: list[Node] = field(default_factory=list)
+    inputs: list[Value] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    _values: Any = field(default_factory=WeakTensorKeyDictionary)
+    _writes: Any = field(default_factory=WeakTensorKeyDictionary)  # base -> number of writes
+    _viewed: Any = field(default_factory=WeakTensorKeyDictionary)  # bases with views
+    _aliases: Any = field(default_factory=WeakTensorKeyDictionary)  # base -> aliases that nodes keep
+
+    def watch(self, x: Tensor) -> Tensor:
+        """A copy of an input, with samples along its first axis, from which dependence is followed."""
+        x = x.detach().clone()
+        sample = torch.arange(len(x), device=x.device).reshape(-1, *[1] * (x.ndim - 1))
+        value = Value(None, len(self.inputs), x.shape, sample)
+        self.inputs.append(value)
+        self.track(x, value)
+        return x
+
+    def value(self, tensor: Tensor) -> Value | None:
+        """The value of a tensor, None if it does not depend on the input."""
+        value, writes = self._values.get(tensor, (None, 0))
+        base = tensor._base
+        if base is None or base not in self._writes or (value is not None and writes == self._writes[base]):
+            return value
+        if base not in self._values:
+            return value
+        seen = memory.view_of_base(self, tensor, base)
+        self.track(tensor, seen)
+        return seen
+
+    def track(self, tensor: Tensor, value: Value) -> None:
+        """Let ``tensor`` have ``value`` from now on."""
+        base = tensor._base
+        if base is not None:
+            self._viewed[base] = True
+        self._values[tensor] = (value, 0 if base is None else self._writes.get(base, 0))
+
+    def written(self, base: Tensor, value: Value | None) -> None:
+        """The memory of ``base`` was written and holds ``value`` now; what its views held is outdated."""
+        self._writes[base] = self._writes.get(base, 0) + 1
+        if value is None:
+            self._values.pop(base, None)
+        else:
+            self._values[base] = (value, 0)
+
+    def owns(self, tensor: Tensor) -> bool:
+        """Whether ``tensor`` depends on the input and no other tensor sees its memory."""
+        return tensor._base is None and tensor in self._values and tensor not in self._viewed
+
+    def add(self, node: Node) -> None:
+        """Put a node on the tape."""
+        node.path = self._path(node)
+        self.nodes.append(node)
+
+    def keep(self, tensor: Tensor) -> Tensor:
+        """An alias of ``tensor`` for a node to keep; it survives in-place operations on the original."""
+        alias = tensor.detach()
+        self._aliases.setdefault(_base(tensor), []).append(alias)
+        return alias
+
+    def protect(self, tensor: Tensor) -> None:
+        """Before the memory of ``tensor`` is written: give aliases kept by nodes memory of their own."""
+        for alias in self._aliases.pop(_base(tensor), ()):
+            alias.data = alias.clone()
+
+    def write(self, target: Tensor, result: Tensor) -> Tensor:
+        """Let ``target`` hold ``result``, as the in-place operation that was asked for would have done."""
+        return memory.write(self, target, result)
+
+    def depending(self, args: Any) -> Iterator[Tensor]:
+        """The tensors among (nested) arguments that depend on the input."""
+        return (t for t in tensors_in(args) if self.value(t) is not None)
+
+    def _path(self, node: Node) -> str:
+        weight = getattr(getattr(getattr(node, "crossing", None), "map", None), "weight", None)
+        name = self.paths.get(id(weight)) if weight is not None else None
+        return name.rpartition(".")[0] if name is not None else self.module_path()
+
+    def module_path(self) -> str:
+        """Path of the innermost module whose code is running, from the interpreter's own stack: no hooks needed."""
+        frame = sys._getframe(1)
+        while frame is not None:
+            code = frame.f_code
+            if code.co_argcount and code.co_varnames[0] == "self":
+                path = self.paths.get(id(frame.f_locals.get("self")))
+                if path is not None:
+                    return path
+            frame = frame.f_back  # type: ignore[assignment]
+        return ""
+
+
+def _base(tensor: Tensor) -> Tensor:
+    return tensor if tensor._base is None else tensor._base

@@ -1,0 +1,296 @@
+"""Explain a network on xarray inputs: the relevance keeps every dimension and coordinate of what went in."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import xarray as xr
+
+from geoxai.attribution import Attribution, attribute
+from geoxai.attribution.targets import CLASS_TARGETS, coefficients_of
+from geoxai.errors import InputError, OptionError
+
+log = logging.getLogger("geoxai.explain")
+
+CELLS_PER_BATCH = 2**22
+FILLED_SHARE_WARNED = 0.01
+
+ATTRS: dict[str, dict[str, str]] = {
+    "relevance": {"long_name": "relevance of the input for the explained value"},
+    "target_value": {"long_name": "explained value"},
+    "bias_relevance": {"long_name": "relevance that stays with biases and constants of the network"},
+    "stabiliser_relevance": {"long_name": "relevance taken by the stabiliser of the epsilon rule"},
+    "lost_relevance": {"long_name": "relevance without a receiver, including that on filled cells"},
+    "filled_relevance": {"long_name": "relevance on cells that hold no data but a fill value"},
+    "confidence": {"long_name": "probability of the predicted class", "units": "1"},
+    "nonpositive_target": {"long_name": "explained value is not positive, which the rules presume"},
+}
+
+
+class Adapter(Protocol):
+    """Between samples as stored and the layout, orientation and scaling a network wants."""
+
+    def to_network(self, inputs: xr.DataArray) -> np.ndarray:
+        """The network's input."""
+
+    def to_samples(self, relevance: np.ndarray, like: xr.DataArray) -> np.ndarray:
+        """An array of the network's input shape back in the order of ``like``."""
+
+
+def explain(
+    model: Callable,
+    inputs: xr.DataArray | xr.Dataset,
+    method: str = "lrp",
+    rules: Any = "alpha1_beta0",
+    target: Any = "predicted",
+    batch_size: int | None = None,
+    *,
+    valid: xr.DataArray | None = None,
+    labels: Any = None,
+    classes: Sequence[str] | None = None,
+    adapter: Adapter | None = None,
+    device: str = "cpu",
+    units: str = "1",
+    **options: Any,
+) -> xr.Dataset:
+    """Explain a network's output by its input, cell by cell.
+
+    Parameters
+    ----------
+    model
+        A torch module in eval mode (or an exported program's module) on ``device``.
+    inputs
+        First dimension the sample; values as the network sees them, NaN filled. A Dataset for a network of several
+        inputs.
+    method, rules, target, options
+        As in ``geoxai.attribution.attribute``.
+    batch_size
+        Samples per forward pass; by default about four million input cells.
+    valid
+        True where ``inputs`` holds data, False where a fill value; dims are some of the inputs' dims.
+    labels, classes
+        Class index per sample (by default the coordinate ``label``) and class names (by default its
+        ``flag_meanings``), for class targets.
+    adapter
+        Maps inputs to the network's layout and relevance back; without it the array is given as it is.
+    units
+        Units of the explained value; relevance is a share of it.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``relevance`` with the dims and coordinates of ``inputs`` (``relevance_<name>`` for several inputs; a leading
+        dim ``target`` for a list of targets), NaN where not ``valid``; per sample ``prediction``, ``target_value``,
+        ``confidence`` for classifiers, ``nonpositive_target``, ``filled_relevance`` where ``valid`` is given, and the
+        account: ``target_value = sum(relevance) + bias_relevance + stabiliser_relevance + lost_relevance``. Attribute
+        ``account`` is ``closed``, or ``none`` for methods that do not decompose. ``prediction`` is the class index,
+        the value of a scalar output, or the output at the target of a dense one.
+
+    Raises
+    ------
+    OptionError, InputError, GeoxaiError
+        As ``attribute``; InputError also where the inputs hold NaN or a dimension does not fit.
+    """
+    arrays = _arrays(inputs)
+    first = next(iter(arrays.values()))
+    dtype = _dtype(model, device)
+    tensors = tuple(_to_network(array, adapter, dtype, device) for array in arrays.values())
+    labels, classes = _labels_and_classes(first, labels, classes, target)
+    result = attribute(
+        model,
+        tensors,
+        method=method,
+        rules=rules,
+        target=target,
+        labels=labels,
+        classes=classes,
+        batch_size=batch_size or max(1, CELLS_PER_BATCH // max(t[0].numel() for t in tensors)),
+        **options,
+    )
+    several = isinstance(target, list)
+    maps = {
+        name: _to_samples(relevance, array, adapter, several)
+        for (name, array), relevance in zip(arrays.items(), result.relevance)
+    }
+    variables, filled = _masked(maps, arrays, valid, several)
+    variables.update(_per_sample(result, first, target, filled))
+    dataset = xr.Dataset(variables)
+    if several:
+        dataset = dataset.assign_coords(target=("target", [_described(t) for t in target]))
+    dataset.attrs = _attrs(result, method, rules, target, dtype, device, options)
+    for name, variable in dataset.data_vars.items():
+        known = ATTRS.get("relevance" if str(name).startswith("relevance") else str(name), {})
+        variable.attrs.update(known)
+        if known and "units" not in known and name != "nonpositive_target":
+            variable.attrs["units"] = units
+    return dataset
+
+
+def _arrays(inputs: xr.DataArray | xr.Dataset) -> dict[str, xr.DataArray]:
+    """The network's inputs by the names their relevances get."""
+    if isinstance(inputs, xr.DataArray):
+        arrays = {"relevance": inputs}
+    else:
+        arrays = {f"relevance_{name}": array for name, array in inputs.data_vars.items()}
+    if not arrays:
+        raise InputError("the inputs are a Dataset without variables")
+    for name, array in arrays.items():
+        if array.ndim < 2:
+            raise InputError(
+                f"{array.name or name} has dims {array.dims}, expected the sample dim and at least one more"
+            )
+    return arrays
+
+
+def _dtype(model: Callable, device: str) -> torch.dtype:
+    """The floating dtype of the network's weights, which must be on ``device``."""
+    weights = [*model.parameters(), *model.buffers()] if isinstance(model, torch.nn.Module) else []
+    weights = [w for w in weights if w.is_floating_point()]
+    if not weights:
+        return torch.float32
+    if weights[0].device.type != torch.device(device).type:
+        raise OptionError(
+            f"the network is on {weights[0].device}, not on {device}",
+            fix=f"move it: model.to({device!r})",
+            option="device",
+        )
+    return weights[0].dtype
+
+
+def _to_network(array: xr.DataArray, adapter: Adapter | None, dtype: torch.dtype, device: str) -> torch.Tensor:
+    values = np.asarray(array.values) if adapter is None else adapter.to_network(array)
+    if values.dtype.kind not in "fiub":
+        raise InputError(f"{array.name or 'the input'} is of dtype {values.dtype}, expected numbers")
+    return torch.as_tensor(np.ascontiguousarray(values)).to(device=device, dtype=dtype)
+
+
+def _to_samples(relevance: torch.Tensor, like: xr.DataArray, adapter: Adapter | None, several: bool) -> np.ndarray:
+    dtype = like.dtype if like.dtype.kind == "f" else np.dtype("float32")
+    maps = relevance.cpu().numpy()
+    if adapter is not None:
+        maps = np.stack([adapter.to_samples(m, like) for m in maps]) if several else adapter.to_samples(maps, like)
+    return maps.astype(dtype, copy=False)
+
+
+def _masked(
+    maps: dict[str, np.ndarray], arrays: dict[str, xr.DataArray], valid: xr.DataArray | None, several: bool
+) -> tuple[dict[str, Any], np.ndarray | None]:
+    """Relevance variables with filled cells NaN, and the relevance (sample,) or (target, sample) that was on these."""
+    variables: dict[str, Any] = {}
+    filled, everything, anything = None, 0.0, 0.0
+    for name, values in maps.items():
+        like = arrays[name]
+        dims = ("target", *like.dims) if several else like.dims
+        if valid is not None:
+            extra = set(valid.dims) - set(like.dims)
+            if extra or any(valid.sizes[d] != like.sizes[d] for d in valid.dims):
+                raise InputError(f"valid has sizes {dict(valid.sizes)}, the inputs have {dict(like.sizes)}")
+            # by position: valid and inputs come from one store, and equal coordinates must not be matched by rounding
+            shape = [valid.sizes.get(d, 1) for d in like.dims]
+            order = [d for d in like.dims if d in valid.dims]
+            empty = ~valid.transpose(*order).values.astype(bool).reshape(shape)
+            empty = np.broadcast_to(empty, values.shape)
+            axes = tuple(range(2 if several else 1, values.ndim))
+            there = np.where(empty, values, 0).sum(axis=axes, dtype=np.float64)
+            filled = there if filled is None else filled + there
+            everything += float(np.abs(values).sum(dtype=np.float64))
+            anything += float(np.abs(np.where(empty, values, 0)).sum(dtype=np.float64))
+            values = np.where(empty, np.asarray(np.nan, values.dtype), values)
+        coords = {key: coord for key, coord in like.coords.items() if set(coord.dims) <= set(like.dims)}
+        variables[name] = xr.DataArray(values, dims=dims, coords=coords)
+    if everything and anything / everything > FILLED_SHARE_WARNED:
+        log.warning(
+            "%.1f %% of the relevance lies on filled cells; it is masked and counted as lost, but the network does use"
+            " the fill value",
+            100 * anything / everything,
+        )
+    return variables, filled
+
+
+def _per_sample(
+    result: Attribution, like: xr.DataArray, target: Any, filled: np.ndarray | None
+) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
+    """Prediction, explained value and account, per sample."""
+    sample = str(like.dims[0])
+    dims: tuple[str, ...] = ("target", sample) if isinstance(target, list) else (sample,)
+
+    def numbers(tensor: torch.Tensor) -> np.ndarray:
+        return tensor.cpu().numpy()
+
+    variables: dict[str, tuple[tuple[str, ...], np.ndarray]] = {"target_value": (dims, numbers(result.target_value))}
+    if result.confidence is not None:
+        variables["prediction"] = ((sample,), numbers(result.prediction).astype(np.int16))
+        variables["confidence"] = ((sample,), numbers(result.confidence))
+    elif result.prediction[0].numel() == 1:
+        variables["prediction"] = ((sample,), numbers(result.prediction.reshape(-1)))
+    else:
+        variables["prediction"] = (dims, numbers(_at_target(result.prediction, target)))
+    lost = None if result.lost is None else numbers(result.lost)
+    if result.bias is not None and result.stabiliser is not None:
+        variables["bias_relevance"] = (dims, numbers(result.bias))
+        variables["stabiliser_relevance"] = (dims, numbers(result.stabiliser))
+    if filled is not None:
+        variables["filled_relevance"] = (dims, filled)
+        lost = None if lost is None else lost + filled
+    if lost is not None:
+        variables["lost_relevance"] = (dims, lost)
+    variables["nonpositive_target"] = (dims, numbers(result.nonpositive_target))
+    return variables
+
+
+def _at_target(output: torch.Tensor, target: Any) -> torch.Tensor:
+    """A dense output weighted by each target: (sample,), or (target, sample) for a list."""
+    picked = [
+        (coefficients_of(t, output, slice(0, len(output))).to(torch.float64) * output).flatten(1).sum(1)
+        for t in (target if isinstance(target, list) else [target])
+    ]
+    return torch.stack(picked) if isinstance(target, list) else picked[0]
+
+
+def _labels_and_classes(
+    inputs: xr.DataArray, labels: Any, classes: Sequence[str] | None, target: Any
+) -> tuple[Any, Sequence[str] | None]:
+    """Labels and class names as given, else those the inputs carry, where the target needs them."""
+    asked = {t for t in (target if isinstance(target, list) else [target]) if isinstance(t, str)}
+    carried = inputs.coords.get("label")
+    if labels is None and "label" in asked and carried is not None:
+        labels = carried
+    if classes is None and asked - set(CLASS_TARGETS) and carried is not None and "flag_meanings" in carried.attrs:
+        values = np.atleast_1d(carried.attrs.get("flag_values", ()))
+        names = str(carried.attrs["flag_meanings"]).split()
+        classes = [name for value, name in zip(values, names) if value >= 0] if len(values) == len(names) else names
+    return (None if labels is None else np.asarray(labels)), classes
+
+
+def _described(target: Any) -> str:
+    if isinstance(target, np.ndarray | torch.Tensor | xr.DataArray):
+        return f"array{tuple(target.shape)}"
+    return str(target)
+
+
+def _attrs(
+    result: Attribution, method: str, rules: Any, target: Any, dtype: torch.dtype, device: str, options: dict[str, Any]
+) -> dict[str, str]:
+    """What determines the numbers, as text."""
+    described = [_described(t) for t in target] if isinstance(target, list) else _described(target)
+    attrs = {
+        "Conventions": "CF-1.11",
+        "account": result.account,
+        "method": method,
+        "target": json.dumps(described),
+        "options": json.dumps(options, default=str, sort_keys=True),
+        "notes": json.dumps(list(result.notes)),
+        "dtype": str(dtype).removeprefix("torch."),
+        "device": torch.device(device).type,
+        "torch": torch.__version__,
+    }
+    if method == "lrp":
+        attrs["rules"] = rules if isinstance(rules, str) else json.dumps(rules, default=str)
+        attrs["rule_table"] = json.dumps([asdict(row) for row in result.table])
+    return attrs
