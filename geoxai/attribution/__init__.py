@@ -1,7 +1,7 @@
 """Attribution: torch in, torch out.
 
-``attribute`` explains a network, ``rule_table`` says which rule runs at every operation. They are imported on first use,
-so that rules can be checked without torch.
+``attribute`` explains a network, ``rule_table`` says which rule runs at every operation. They are imported on
+first use, so that rules can be checked without torch.
 """
 
 from importlib import import_module

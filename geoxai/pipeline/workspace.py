@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from geoxai.config import Config, ConfigError, dump, load_resolved
+from geoxai.config import Config, ConfigError, Diagnostic, dump, load_resolved
 from geoxai.errors import GeoxaiError
 from geoxai.pipeline import fingerprints
 from geoxai.pipeline.ledger import Ledger
@@ -35,7 +35,7 @@ class Workspace:
         return self.config.stages[name]
 
     def context(self, name: str, *, planning: bool = False, fitting: bool = False) -> Context:
-        """What a stage sees: its sources open on first use, as skeletons while planning; what it fitted, once it has."""
+        """What a stage sees: its sources, opened on first use, as skeletons while planning; what it has fitted."""
         stage = self.stage(name)
         fitted = None
         if stage.fits and not planning and not fitting:
@@ -132,7 +132,8 @@ def check_skeletons(workspace: Workspace, names: Iterable[str]) -> None:
     ConfigError
         With every mistake found, each at its place in the config. A stage that reads a mistaken one is not looked at.
     """
-    findings, mistaken = [], set()
+    findings: list[Diagnostic] = []
+    mistaken: set[str] = set()
     for name in names:
         if mistaken & set(upstream(workspace.config, name)):
             mistaken.add(name)

@@ -1,7 +1,7 @@
 """The registry of stages: those shipped here and those that other packages offer.
 
-Another package adds a stage through the entry-point group ``geoxai.stages``; the name is the ``use`` of the stage and the
-value its class.
+Another package adds a stage through the entry-point group ``geoxai.stages``; the name is the ``use`` of the stage and
+the value its class.
 """
 
 from functools import cache
@@ -10,9 +10,7 @@ from importlib.metadata import entry_points
 
 from geoxai.stages.stage import Stage
 
-_BUILTIN = (
-    "load", "region", "anomaly", "index", "labels", "samples", "train", "model", "predict", "explain", "composite", "write", "plot",
-)  # fmt: skip
+_BUILTIN = tuple("load region anomaly index labels samples train model predict explain composite write plot".split())
 
 
 @cache

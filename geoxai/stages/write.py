@@ -161,7 +161,7 @@ class WriteNetcdf(_Write):
             )
 
 
-def _marks() -> dict[str, str]:
+def _marks() -> dict[str, Any]:
     from geoxai import __version__
 
     return {_WRITTEN_BY: f"geoxai {__version__}"}

@@ -38,7 +38,7 @@ def storable(dataset: xr.Dataset) -> xr.Dataset:
 
 
 def encoding(dataset: xr.Dataset) -> dict[Hashable, dict[str, Any]]:
-    """Explicit units of time, so that what is written never depends on the first value; no fill value on coordinates."""
+    """Explicit units of time, so that they never depend on the first value; no fill value on coordinates."""
     found: dict[Hashable, dict[str, Any]] = {}
     for name, variable in dataset.variables.items():
         if variable.dtype.kind == "M":

@@ -101,8 +101,8 @@ def _told(what: str | Path, number: int, folder: Path) -> DiskError:
     left = f" ({free / 1e6:.1f} MB free)" if free is not None else ""
     return DiskError(
         f"cannot write {what}: {_DISK[number]}{left}",
-        fix="free space or permission there, or choose another output.dir; the same command then goes on where this one "
-        "stopped",
+        fix="free space or permission there, or choose another output.dir; the same command then goes on where this "
+        "one stopped",
     )
 
 

@@ -20,9 +20,8 @@ def entries(run_dir: Path) -> dict[Path, bytes]:
 
 def killed_after(seconds: float, config: Path) -> bool:
     """Start a run and kill it with all its workers; whether it was still going."""
-    with subprocess.Popen(
-        command("run", config), start_new_session=True, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as process:  # fmt: skip
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command("run", config), start_new_session=True, env=environment(), **silent) as process:
         try:
             process.wait(seconds)
         except subprocess.TimeoutExpired:

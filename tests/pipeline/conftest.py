@@ -46,7 +46,7 @@ class Square(StoredStage):
     from_: Annotated[str | None, Reference("grid", nearest=True)] = Field(None, alias="from")
     chunk: int = 3
     factor: float = 1.0
-    fail: list[int] = []
+    fail: tuple[int, ...] = ()
     empty: bool = False
 
     def layout(self, context: Context) -> Layout:

@@ -46,7 +46,7 @@ def test_coordinates_that_come_lazily_from_a_store_are_written(tmp_path) -> None
 def test_a_block_of_another_length_is_refused(tmp_path) -> None:
     made, path = layout(), tmp_path / "a.zarr"
     create(path, made, {})
-    with pytest.raises(GeoxaiError, match="has .*4.*, the store expects"):
+    with pytest.raises(GeoxaiError, match="the store expects"):
         write_block(path, made, 0, xr.Dataset({"a": (("sample", "lat"), np.zeros((4, 2)))}))
     with pytest.raises(GeoxaiError, match="gave no a"):
         write_block(path, made, 0, xr.Dataset())
