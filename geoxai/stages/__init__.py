@@ -10,7 +10,21 @@ from importlib.metadata import entry_points
 
 from geoxai.stages.stage import Stage
 
-_BUILTIN = tuple("load region anomaly index labels samples train model predict explain composite write plot".split())
+_BUILTIN = (
+    "load",
+    "region",
+    "anomaly",
+    "index",
+    "labels",
+    "samples",
+    "train",
+    "model",
+    "predict",
+    "explain",
+    "composite",
+    "write",
+    "plot",
+)
 
 
 @cache

@@ -18,10 +18,16 @@ def entries(run_dir: Path) -> dict[Path, bytes]:
     return {p: p.read_bytes() for p in (run_dir / "ledger").glob("*/[0-9]*.json") if p.stem.isdigit()}
 
 
-def killed_after(seconds: float, config: Path) -> bool:
-    """Start a run and kill it with all its workers; whether it was still going."""
+def killed(config: Path, run_dir: Path, units: int, seconds: float) -> bool:
+    """Start a run, wait for some more finished units and then some seconds, kill it with all its workers.
+
+    Whether it was still going.
+    """
+    wanted = len(entries(run_dir)) + units
     silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(command("run", config), start_new_session=True, env=environment(), **silent) as process:
+        while process.poll() is None and len(entries(run_dir)) < wanted:
+            time.sleep(0.01)
         try:
             process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -32,24 +38,20 @@ def killed_after(seconds: float, config: Path) -> bool:
 
 @pytest.mark.parametrize("executor", ["serial", "local"])
 def test_killed_at_random_moments(small: Callable[..., Path], tmp_path: Path, executor: str) -> None:
-    whole = small("whole", executor="serial", epochs=60)
-    begun = time.monotonic()
-    assert geoxai("run", whole).returncode == 0
-    seconds = time.monotonic() - begun
-
+    assert geoxai("run", small("whole", executor="serial", epochs=60)).returncode == 0
     config, run_dir = small("killed", executor=executor, workers=2, epochs=60), tmp_path / "killed"
     moments = random.Random(20261121)
-    kills, before = 0, {}
+    before: dict[Path, bytes] = {}
     for _ in range(5):
-        kills += killed_after(moments.uniform(0.3, 0.9) * seconds, config)
+        assert killed(config, run_dir, units=moments.randint(0, 6), seconds=moments.uniform(0.02, 0.6))
         after = entries(run_dir)
         assert {path: after.get(path) for path in before} == before, "a finished unit was computed again"
         before = after
-    assert kills >= 2
     last = geoxai("run", config)
     assert last.returncode == 0, last.stderr
     after = entries(run_dir)
     assert {path: after[path] for path in before} == before
+    assert 0 < len(before) < len(after)
     assert stored(run_dir) == stored(tmp_path / "whole")
 
 
