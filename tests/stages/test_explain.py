@@ -10,7 +10,7 @@ import xarray as xr
 from torch import nn
 
 from geoxai.errors import OptionError
-from geoxai.explain import explain
+from geoxai.explaining import explain
 from geoxai.models.adapter import Adapter
 from geoxai.models.networks import Networks
 from geoxai.stages.explain import Gradient, Lrp
