@@ -172,11 +172,21 @@ def test_regression_needs_its_output_named(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        ("epsilonn", "did you mean 'epsilon'"),
+        ([{"match": "all", "rule": "alpha_beta", "alpha": 3, "beta": 1}], "alpha"),
+    ],
+)
+def test_rules_are_checked_without_a_network(rules, message):
+    with pytest.raises(OptionError, match=message):
+        Lrp(rules=rules)
+
+
+@pytest.mark.parametrize(
     ("stage", "message"),
     [
         (Lrp(target="el_ninio"), "unknown target 'el_ninio'; did you mean 'el_nino'"),
-        (Lrp(rules="epsilonn"), "did you mean 'epsilon'"),
-        (Lrp(rules=[{"match": "all", "rule": "alpha_beta", "alpha": 3, "beta": 1}]), "alpha"),
         (Lrp(subset="validation"), "no sample is in the split 'validation'"),
         (Lrp(target=[0, 7]), "outside of one sample"),
         (Lrp(target=3), "outside of one sample"),
