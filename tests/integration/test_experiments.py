@@ -1,6 +1,7 @@
 """The experiments in configs/: each validates, and those whose data are here come out as docs/ say."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,19 @@ def test_el_nino_in_real_temperatures(shared_data: Path, tmp_path: Path) -> None
     assert float((abs(relevance.target_value - told) / size).max()) < 1e-5
     land = np.isnan(relevance.relevance.isel(network=0, sample=0, channel=0))
     assert 0.25 < float(land.mean()) < 0.3
+
+
+def test_a_fit_that_meets_test_years_is_told_everywhere(small: Callable[..., Path], tmp_path: Path) -> None:
+    config = small()
+    config.write_text(config.read_text().replace("fit: [1951, 1985]", "fit: [1951, 2000]"))
+    told = "the climatology is fitted on 1951 to 2000, which meets the test years"
+    checked = geoxai("check", config)
+    assert checked.returncode == 0
+    assert f"{config}:7:" in checked.stderr
+    assert told in checked.stderr
+    assert geoxai("run", config, "--only", "samples").returncode == 0
+    assert told in json.loads((tmp_path / "run" / "run.json").read_text())["warnings"][0]
+    assert told in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_without_data_make_says_which_files_are_wanted() -> None:
