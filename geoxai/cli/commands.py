@@ -70,13 +70,9 @@ def run(
     """
     with plainly(debug):
         loaded = _load(config, set_)
-        for option, names in (("--only", only), ("--force", force)):
-            for name in names or ():
-                if name not in loaded.stages:
-                    raise OptionError(f"{option}: {unknown('stage', name, loaded.stages)}")
         from geoxai import pipeline
 
-        result = pipeline.run(loaded, only=tuple(only or ()), force=tuple(force or ()))
+        result = pipeline.run(loaded, only=tuple(only or ()), force=tuple(force or ()), debug=debug)
         if result.message:
             typer.echo(result.message, err=result.exit_code != 0)
         raise typer.Exit(result.exit_code)

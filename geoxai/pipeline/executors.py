@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from geoxai.errors import GeoxaiError
+from geoxai.pipeline.ledger import Ledger
 from geoxai.pipeline.units import Outcome, perform, perform_in_worker
-from geoxai.pipeline.workspace import Workspace
+from geoxai.pipeline.workspace import MEMORY_FIX, Workspace
 
 # Takes a stage and its units, gives outcomes as they come.
 Executor = Callable[[str, Iterable[int]], Iterator[Outcome]]
@@ -23,7 +23,7 @@ def executor(workspace: Workspace) -> Iterator[Executor]:
 
     def serial(name: str, units: Iterable[int]) -> Iterator[Outcome]:
         for unit in units:
-            yield perform(workspace, name, unit)
+            yield perform(workspace, name, unit, workspace.fingerprint(name))
 
     workers = worker_count(compute.workers, compute.threads_per_worker)
     if compute.executor == "serial":
@@ -47,7 +47,11 @@ def executor(workspace: Workspace) -> Iterator[Executor]:
 
 def worker_count(workers: int | str, threads: int) -> int:
     """Processes to start: as given, or as many as the cores that this process may use carry."""
-    return workers if isinstance(workers, int) else max(1, len(os.sched_getaffinity(0)) // threads)
+    if isinstance(workers, int):
+        return workers
+    from dask.system import cpu_count
+
+    return max(1, cpu_count() // threads)
 
 
 class _LocalCluster:
@@ -66,7 +70,12 @@ class _LocalCluster:
             for name in ("distributed", "distributed.nanny", "distributed.worker", "distributed.scheduler"):
                 logging.getLogger(name).setLevel(logging.CRITICAL)
             environ = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(self._threads))
-            with dask.config.set({"distributed.nanny.pre-spawn-environ": environ}):
+            settings = {
+                "distributed.nanny.pre-spawn-environ": environ,
+                "distributed.worker.memory.pause": False,  # a worker that keeps a large network would pause for ever
+                "distributed.scheduler.allowed-failures": 1,
+            }
+            with dask.config.set(settings):
                 cluster = LocalCluster(
                     n_workers=self._workers,
                     threads_per_worker=1,
@@ -85,31 +94,48 @@ class _LocalCluster:
 
 
 def _spread(client: Any, window: int, workspace: Workspace, name: str, units: list[int]) -> Iterator[Outcome]:
-    """Run units on a cluster with a bounded number in flight."""
+    """Run units on a cluster with a bounded number in flight.
+
+    A unit that kills its worker takes down those that waited there, again and again. So units that were lost are tried
+    once more at the end, one at a time, and only then have failed.
+    """
     from distributed import as_completed
 
     waiting = iter(units)
     number: dict[str, int] = {}
+    common = (str(workspace.run_dir), name)
+    fingerprint = workspace.fingerprint(name)
 
     def submit(unit: int) -> Any:
-        future = client.submit(perform_in_worker, str(workspace.run_dir), name, unit, pure=False, retries=0)
+        future = client.submit(perform_in_worker, *common, unit, fingerprint, pure=False, retries=0)
         number[future.key] = unit
         return future
 
+    lost: list[int] = []
     running = as_completed([submit(unit) for _, unit in zip(range(window), waiting)])
     for future in running:
         unit = number.pop(future.key)
-        yield future.result() if future.status == "finished" else Outcome(unit, _lost(unit, future))
+        if future.status == "finished":
+            yield future.result()
+        else:
+            lost.append(unit)
         if (following := next(waiting, None)) is not None:
             running.add(submit(following))
+    for unit in lost:
+        future = submit(unit)
+        if (cause := future.exception()) is None:
+            yield future.result()
+        else:
+            error = _lost(unit, cause)
+            Ledger(workspace.run_dir, name).fail(unit, str(error), "")
+            yield Outcome(unit, error)
 
 
-def _lost(unit: int, future: Any) -> GeoxaiError:
+def _lost(unit: int, cause: BaseException) -> GeoxaiError:
     """A worker that died takes no message along: say what is known."""
-    error = future.exception()
-    if type(error).__name__ == "KilledWorker":
+    if type(cause).__name__ == "KilledWorker":
         return GeoxaiError(
             f"unit {unit} killed the workers that tried it, most likely out of memory",
-            fix="lower the stage's chunk or batch_size, or compute.workers",
+            fix=MEMORY_FIX,
         )
-    return GeoxaiError(f"unit {unit} was lost: {type(error).__name__}: {error}", fix="run the same command again")
+    return GeoxaiError(f"unit {unit} was lost: {type(cause).__name__}: {cause}", fix="run the same command again")

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
-from functools import lru_cache
+from collections.abc import Callable, Iterable
+from functools import cache, lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geoxai import __version__
 from geoxai.config import marked
+from geoxai.errors import InputError
 from geoxai.paths import expand
-from geoxai.stages.stage import InputPath, Reference
+from geoxai.stages.stage import InputPath, OutputStage, Reference
 
 if TYPE_CHECKING:
     from geoxai.config import Config
@@ -29,39 +30,43 @@ _SAMPLES = 64
 _SAMPLE = 2**20
 
 
-def ingredients(config: Config, name: str, device: str) -> dict[str, Any]:
-    """What the fingerprint of a stage is made of, as plain data: shown by ``plan`` when it changed."""
+def ingredients(config: Config, name: str, device: str, above: Callable[[str], str]) -> dict[str, Any]:
+    """What the fingerprint of a stage is made of, as plain data: shown by ``plan`` when it changed.
+
+    ``above`` gives the fingerprint of a stage that this one reads. Files for people also carry the names of what they
+    show, so those count there.
+    """
     stage = config.stages[name]
     options = stage.model_dump(mode="json", by_alias=True)
     paths = dict(marked(stage, InputPath))
     for dotted in [*paths, *dict(marked(stage, Reference)), *_NOT_SCIENCE]:
         _drop(options, dotted.split("."))
-    sources = {
-        option: [fingerprint(config, upstream, device) for upstream in ([value] if isinstance(value, str) else value)]
-        for option, value in config.sources(name).items()
-        if value
+    names = {
+        option: [value] if isinstance(value, str) else value for option, value in config.sources(name).items() if value
     }
     return {
         "use": stage.use,
         "options": options,
         "inputs": {option: digest_paths(value) for option, value in paths.items() if value},
-        "stages above": sources,
+        "stages above": {option: [above(source) for source in sources] for option, sources in names.items()},
+        **({"names": names} if isinstance(stage, OutputStage) else {}),
         "seed": config.compute.seed,
         "device": device.split(":")[0],
         "versions": versions(),
     }
 
 
-def fingerprint(config: Config, name: str, device: str) -> str:
-    """The short hash of a stage's ingredients."""
-    return short_hash(ingredients(config, name, device))
+def science_hash(config: Config, fingerprint: Callable[[str], str]) -> str:
+    """The hash of everything in a config that determines numbers, whatever its stages are called.
+
+    Stages that write files for people determine none.
+    """
+    return short_hash(
+        sorted(fingerprint(n) for n, stage in config.stages.items() if not isinstance(stage, OutputStage))
+    )
 
 
-def science_hash(config: Config, device: str) -> str:
-    """The hash of everything in a config that determines numbers."""
-    return short_hash([fingerprint(config, name, device) for name in sorted(config.stages)])
-
-
+@cache
 def versions() -> dict[str, str]:
     """Versions of what computes numbers."""
     return {"geoxai": __version__, "numpy": version("numpy"), "torch": version("torch"), "xarray": version("xarray")}
@@ -78,8 +83,17 @@ def changed(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
 
 def digest_paths(value: str | Iterable[str]) -> list[str]:
-    """Content digests of the files that paths and globs name, in the order of the files."""
-    return [_digest_tree(path) for path in expand(value)]
+    """Content digests of the files that paths and globs name, in the order of the files.
+
+    Raises
+    ------
+    InputError
+        A file is gone or cannot be read.
+    """
+    try:
+        return [_digest_tree(path) for path in expand(value)]
+    except OSError as error:
+        raise InputError(f"{error.filename} cannot be read: {(error.strerror or str(error)).lower()}") from error
 
 
 def _digest_tree(path: Path) -> str:

@@ -34,6 +34,10 @@ class StageEntry:
     def all_units(self) -> int:
         return self.units + self.merges
 
+    def layout_words(self) -> str:
+        """How the store is cut, for users."""
+        return f"{self.units} units of {self.block} (of {self.size}; chunks {self.chunks or 'none'})"
+
     def same_layout(self, other: StageEntry) -> bool:
         return (self.size, self.block, self.chunks) == (other.size, other.block, other.chunks)
 
@@ -45,8 +49,11 @@ class Ledger:
         self.folder = run_dir / "ledger" / stage
 
     def read(self) -> StageEntry | None:
-        found = read_json(self.folder / "stage.json")
-        return StageEntry(**found) if found else None
+        """The stage's entry; None where there is none that can be read, as if the stage had never begun."""
+        try:
+            return StageEntry(**_entry(self.folder / "stage.json"))
+        except TypeError:
+            return None
 
     def begin(self, entry: StageEntry) -> None:
         """Start anew for a stage: earlier entries are gone."""
@@ -60,7 +67,7 @@ class Ledger:
         """Units finished with this fingerprint."""
         found = set()
         for path in self.folder.glob("[0-9]*.json"):
-            if path.stem.isdigit() and (entry := read_json(path)) and entry["fingerprint"] == fingerprint:
+            if path.stem.isdigit() and _entry(path).get("fingerprint") == fingerprint:
                 found.add(int(path.stem))
         return found
 
@@ -70,7 +77,7 @@ class Ledger:
 
     def notes(self, unit: int) -> dict[str, Any]:
         """What was noted when a unit finished."""
-        return read_json(self.folder / f"{unit:06d}.json") or {}
+        return _entry(self.folder / f"{unit:06d}.json")
 
     def fail(self, unit: int, cause: str, trace: str) -> None:
         write_json(self.folder / f"{unit:06d}.failed.json", {"cause": cause, "traceback": trace.splitlines()})
@@ -79,10 +86,21 @@ class Ledger:
         """Causes of the units that failed last time."""
         causes = {}
         for path in sorted(self.folder.glob("[0-9]*.failed.json")):
-            if entry := read_json(path):
+            if "cause" in (entry := _entry(path)):
                 causes[int(path.name.split(".")[0])] = entry["cause"]
         return causes
 
     def partial(self, unit: int) -> Path:
-        """Where a reduced stage keeps the partial result of a unit."""
+        """Where a reduced stage keeps the partial result of a unit until all are merged."""
         return self.folder / f"{unit:06d}.partial.zarr"
+
+    def drop_partials(self) -> None:
+        """Remove the partial results, once they are merged."""
+        for path in self.folder.glob("*.partial.zarr"):
+            remove(path)
+
+
+def _entry(path: Path) -> dict[str, Any]:
+    """The entry in a file; an empty one where it is absent or damaged: what cannot be read does not count as done."""
+    found = read_json(path)
+    return found if isinstance(found, dict) else {}

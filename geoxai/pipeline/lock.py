@@ -28,7 +28,7 @@ def locked(run_dir: Path) -> Iterator[None]:
     except FileExistsError:
         raise GeoxaiError(f"output.dir {run_dir} is a file", fix="choose a folder as output.dir") from None
     except OSError as error:
-        raise (disk_error(error, run_dir) or error) from None
+        raise _told(error, run_dir) from None
     with handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -38,11 +38,22 @@ def locked(run_dir: Path) -> Iterator[None]:
             raise GeoxaiError(
                 f"{run_dir} is in use by {holder}", fix="wait for it to end, stop it, or set another output.dir"
             ) from None
+        except OSError as error:
+            raise GeoxaiError(
+                f"output.dir {run_dir} cannot be locked: {error.strerror}", fix="choose a folder on another file system"
+            ) from None
         try:
             handle.seek(0)
             handle.truncate()
             handle.write(f"process {os.getpid()} on {socket.gethostname()}\n")
             handle.flush()
         except OSError as error:
-            raise (disk_error(error, run_dir) or error) from None
+            raise _told(error, run_dir) from None
         yield
+
+
+def _told(error: OSError, run_dir: Path) -> GeoxaiError:
+    return disk_error(error, run_dir) or GeoxaiError(
+        f"output.dir {run_dir} cannot be made: {(error.strerror or str(error)).lower()}",
+        fix="choose another output.dir",
+    )

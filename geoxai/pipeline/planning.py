@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from geoxai.config import Config
-from geoxai.pipeline.fingerprints import changed, ingredients
+from geoxai.pipeline.fingerprints import changed
 from geoxai.pipeline.ledger import Ledger, StageEntry
 from geoxai.pipeline.units import describe
 from geoxai.pipeline.workspace import Workspace, bind, check_skeletons, is_done, upstream
@@ -89,12 +89,11 @@ def _entry(workspace: Workspace, name: str) -> StageEntry | None:
     stage = workspace.stage(name)
     if isinstance(stage, LazyStage | OutputStage):
         return None
-    found = Ledger(workspace.run_dir, name).read()
-    if found is not None and found.fingerprint == workspace.fingerprint(name):
-        return found
-    if all(workspace.complete(source) for source in upstream(workspace.config, name)) and not stage.fits:
+    fitted = not stage.fits or is_done(workspace, f"{name}.fit", workspace.fingerprint(name))
+    if fitted and all(workspace.complete(source) for source in upstream(workspace.config, name)):
         return describe(workspace, name, workspace.context(name))
-    return None
+    found = Ledger(workspace.run_dir, name).read()
+    return found if found is not None and found.fingerprint == workspace.fingerprint(name) else None
 
 
 def _why(workspace: Workspace, name: str, total: int | None, done: int) -> str:
@@ -104,8 +103,9 @@ def _why(workspace: Workspace, name: str, total: int | None, done: int) -> str:
     if found is None:
         return "not computed yet"
     if found.fingerprint != workspace.fingerprint(name):
-        now = ingredients(workspace.config, name, workspace.device)
-        return "; ".join(changed(found.ingredients, now)) or "a stage above changed"
+        return "; ".join(changed(found.ingredients, workspace.ingredients(name))) or "a stage above changed"
+    if (entry := _entry(workspace, name)) and not entry.same_layout(found):
+        return f"refused: stored in {found.layout_words()}, the config asks for {entry.layout_words()}"
     if failures := ledger.failures():
         return f"{len(failures)} failed: {next(iter(failures.values())).splitlines()[0]}"
     return "done" if done == total else "stopped before its end"

@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from geoxai.pipeline.fingerprints import science_hash
 from geoxai.pipeline.workspace import Workspace
 from geoxai.storage.files import write_json
 
@@ -48,7 +47,7 @@ class Record:
                 "seconds": round((now - self.started).total_seconds(), 1),
                 "command": sys.argv,
                 "config": str(config.path),
-                "config_hash": science_hash(config, self.workspace.device),
+                "config_hash": self.workspace.science_hash(),
                 "run_dir": str(self.workspace.run_dir),
                 "directory": os.getcwd(),
                 "host": platform.node(),
@@ -64,15 +63,19 @@ class Record:
 
 
 @contextmanager
-def run_log(record: Record) -> Iterator[None]:
-    """Log everything geoxai says to ``run.log``, and keep its warnings for ``run.json`` and the report."""
+def run_log(record: Record, debug: bool = False) -> Iterator[None]:
+    """Log everything geoxai says to ``run.log``, and keep its warnings for ``run.json`` and the report.
+
+    A warning is said once in a run. With ``debug`` the console shows the tracebacks that else are in ``run.log`` alone.
+    """
     root = logging.getLogger("geoxai")
     before = root.level
     root.setLevel(logging.DEBUG)
     handler = logging.FileHandler(record.workspace.run_dir / "run.log")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    handlers = (handler, _Keeper(record), _Console())
+    handlers = (handler, _Keeper(record), _Console(debug))
     for one in handlers:
+        one.addFilter(_Once())
         root.addHandler(one)
     try:
         yield
@@ -95,12 +98,27 @@ class _Keeper(logging.Handler):
 class _Console(logging.Handler):
     """What is logged, on stderr: everything where nobody watches a progress bar, else warnings."""
 
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING if sys.stderr.isatty() else logging.INFO)
+    def __init__(self, debug: bool) -> None:
+        super().__init__(logging.DEBUG if debug else logging.WARNING if sys.stderr.isatty() else logging.INFO)
 
     def emit(self, record: logging.LogRecord) -> None:
         word = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
-        print(f"{word}{record.getMessage()}", file=sys.stderr, flush=True)
+        print(f"{word}{self.format(record)}", file=sys.stderr, flush=True)
+
+
+class _Once(logging.Filter):
+    """Lets the same warning pass only once, however many units give it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno != logging.WARNING:
+            return True
+        before = len(self._said)
+        self._said.add(record.getMessage())
+        return len(self._said) > before
 
 
 def _versions() -> Iterator[tuple[str, str]]:

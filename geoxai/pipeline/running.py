@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import signal
 import time
 from collections.abc import Iterator, Sequence
@@ -16,20 +17,31 @@ from geoxai.errors import GeoxaiError, OptionError
 from geoxai.names import unknown
 from geoxai.pipeline import stores
 from geoxai.pipeline.executors import Executor, executor
-from geoxai.pipeline.fingerprints import ingredients
 from geoxai.pipeline.ledger import Ledger, StageEntry
 from geoxai.pipeline.lock import locked
 from geoxai.pipeline.progress import Report, progress
 from geoxai.pipeline.record import Record, run_log
 from geoxai.pipeline.reporting import write_report
 from geoxai.pipeline.units import begin, provenance, steady
-from geoxai.pipeline.workspace import Workspace, bind, check_skeletons, fit_store, is_done, save_config, upstream
+from geoxai.pipeline.workspace import (
+    Workspace,
+    bind,
+    check_device,
+    check_skeletons,
+    fit_store,
+    is_done,
+    plain_error,
+    save_config,
+    upstream,
+)
 from geoxai.stages.stage import LazyStage, OutputStage, ReducedStage, Stage, StoredStage
-from geoxai.storage.files import DiskError, disk_error, remove, sweep, write_json
+from geoxai.storage.files import DiskError, remove, sweep, write_json
 
 log = logging.getLogger("geoxai.pipeline")
 
 DONE, FAILED, PARTIAL, INTERRUPTED, TERMINATED = 0, 1, 4, 130, 143
+
+_TOLD_FAILURES = 3  # of one stage on the console; run.log and the ledger have them all
 
 
 @dataclass(frozen=True)
@@ -55,10 +67,11 @@ class _Run:
     report: Report
     incomplete: set[str] = field(default_factory=set)
     errors: list[tuple[str, GeoxaiError]] = field(default_factory=list)
-    finished_any: bool = False
 
 
-def run(config: Config | str | Path, *, only: Sequence[str] = (), force: Sequence[str] = ()) -> RunResult:
+def run(
+    config: Config | str | Path, *, only: Sequence[str] = (), force: Sequence[str] = (), debug: bool = False
+) -> RunResult:
     """Run a config, doing only the units that are not done yet.
 
     Parameters
@@ -69,58 +82,70 @@ def run(config: Config | str | Path, *, only: Sequence[str] = (), force: Sequenc
         Stages to run, together with what they need; all by default.
     force
         Stages to compute anew, together with everything that reads them.
+    debug
+        Show the traceback of every error; otherwise they stand in ``run.log`` alone.
 
     Returns
     -------
     RunResult
-        Mistakes in the config or the data do not raise: they are its ``exit_code`` and ``message``.
+        Errors do not raise: they are its ``exit_code`` and ``message``.
     """
+    run_dir = Path()
     try:
         config = config if isinstance(config, Config) else load(config)
-        workspace = bind(config)
         chosen = _with_upstream(config, _known(config, only, "--only") or list(config.stages))
         forced = _with_downstream(config, _known(config, force, "--force"))
-        with locked(workspace.run_dir):
-            return _locked_run(workspace, chosen, forced)
+        check_device(config)
+        workspace = bind(config)
+        run_dir = workspace.run_dir
+        with locked(run_dir):
+            return _locked_run(workspace, chosen, forced, _command(config, only), debug)
     except GeoxaiError as error:
-        return RunResult(error.exit_code, str(error), Path())
+        return RunResult(error.exit_code, str(error), run_dir)
 
 
-def _locked_run(workspace: Workspace, chosen: list[str], forced: list[str]) -> RunResult:
+def _locked_run(workspace: Workspace, chosen: list[str], forced: list[str], command: str, debug: bool) -> RunResult:
     record = Record(workspace)
-    exit_code, message = FAILED, "stopped by an error"
     try:
-        with _sigterm(), run_log(record):
-            for finding in workspace.config.warnings:
-                record.warn(finding.message)
-            for folder in (workspace.run_dir, *(workspace.run_dir / "ledger").glob("*"), workspace.run_dir / "figures"):
-                sweep(folder)
-            save_config(workspace)
-            for name in forced:
-                _forget_results(workspace, name)
-            exit_code, message = _do_stages(workspace, record, chosen)
-    except KeyboardInterrupt:
-        exit_code, message = INTERRUPTED, f"interrupted; go on with: {_command(workspace)}"
-    except Terminated:
-        exit_code, message = TERMINATED, f"terminated; go on with: {_command(workspace)}"
-    except (GeoxaiError, OSError) as error:
-        told = disk_error(error, workspace.run_dir) or error
-        if not isinstance(told, GeoxaiError):
-            raise
+        with _sigterm(), run_log(record, debug):
+            exit_code, message = _ended(workspace, record, chosen, forced, command)
+    except OSError as error:  # run.log itself cannot be written
+        told = plain_error(error, workspace.run_dir)
         exit_code, message = told.exit_code, str(told)
     try:
         record.write(exit_code, message)
         write_report(workspace, record, exit_code, message)
-    except OSError as error:  # the disk may be what the run stopped at: its own message stands
-        if exit_code == DONE or disk_error(error, workspace.run_dir) is None:
-            raise
+    except OSError as error:
+        if exit_code == DONE:  # else the disk may be what the run stopped at: its own message stands
+            return RunResult(FAILED, str(plain_error(error, workspace.run_dir)), workspace.run_dir)
     return RunResult(exit_code, message, workspace.run_dir)
 
 
-def _do_stages(workspace: Workspace, record: Record, chosen: list[str]) -> tuple[int, str]:
-    """Check every stage against what it will get, then do them in order."""
-    check_skeletons(workspace, chosen)
-    record.write(None, "running")
+def _ended(workspace: Workspace, record: Record, chosen: list[str], forced: list[str], command: str) -> tuple[int, str]:
+    """Do the run; how it ended, as exit code and message."""
+    try:
+        for finding in workspace.config.warnings:
+            record.warn(finding.message)
+        _sweep(workspace)
+        save_config(workspace)
+        workspace.anew.update(forced)
+        check_skeletons(workspace, chosen)
+        for name in forced:  # only now: a config that cannot run costs no result
+            _forget_results(workspace, name)
+        record.write(None, "running")
+        return _do_stages(workspace, record, chosen, command)
+    except KeyboardInterrupt:
+        return INTERRUPTED, f"interrupted; go on with: {command}"
+    except Terminated:
+        return TERMINATED, f"terminated; go on with: {command}"
+    except Exception as error:
+        log.debug("stopped by an error", exc_info=error)
+        told = plain_error(error, workspace.run_dir)
+        return told.exit_code, str(told)
+
+
+def _do_stages(workspace: Workspace, record: Record, chosen: list[str], command: str) -> tuple[int, str]:
+    """Do stages in order; those that read an incomplete one are left out."""
     with executor(workspace) as execute, progress() as report:
         going = _Run(workspace, record, execute, report)
         for name in chosen:
@@ -132,14 +157,16 @@ def _do_stages(workspace: Workspace, record: Record, chosen: list[str]) -> tuple
             begun = time.monotonic()
             try:
                 _do_stage(going, name)
-            except GeoxaiError as error:
-                if isinstance(error, DiskError):
-                    raise
+            except Exception as error:
+                told = plain_error(error, workspace.run_dir)
+                if isinstance(told, DiskError):
+                    raise told from error
+                log.debug("%s: %s", name, told.message, exc_info=error)
                 going.incomplete.add(name)
-                going.errors.append((name, error))
+                going.errors.append((name, told))
             state = "incomplete" if name in going.incomplete else "complete"
             record.stages.setdefault(name, {}).update(state=state, seconds=round(time.monotonic() - begun, 2))
-    return _ending(going)
+    return _ending(going, command)
 
 
 def _do_stage(going: _Run, name: str) -> None:
@@ -159,14 +186,13 @@ def _fit(going: _Run, name: str, stage: Stage) -> None:
     if is_done(workspace, f"{name}.fit", made):
         return
     ledger = Ledger(workspace.run_dir, f"{name}.fit")
-    ledger.begin(StageEntry(made, ingredients(workspace.config, name, workspace.device), 1, 1, {}))
+    ledger.begin(StageEntry(made, workspace.ingredients(name), 1, 1, {}))
     going.report(f"{name} (fit)", 0, 1)
-    with steady(workspace.config.compute.threads_per_worker), _as_geoxai(name):
+    with steady(workspace.config.compute.threads_per_worker):
         fitted = stage.fit(workspace.context(name, fitting=True)).load()
         stores.write_whole(fit_store(workspace.run_dir, name), fitted, provenance(workspace, name))
     ledger.finish(0, made)
     workspace.forget(name)
-    going.finished_any = True
     going.report(f"{name} (fit)", 1, 1)
 
 
@@ -174,16 +200,15 @@ def _output(going: _Run, name: str, stage: OutputStage) -> None:
     """Write a stage's files, unless they are there for the same fingerprint."""
     workspace = going.workspace
     made, ledger = workspace.fingerprint(name), Ledger(workspace.run_dir, name)
-    if made == (found.fingerprint if (found := ledger.read()) else None) and ledger.done(made):
-        files = [Path(workspace.run_dir, f) for f in ledger.notes(0)["files"]]
-        if all(file.exists() for file in files):
-            return
-    ledger.begin(StageEntry(made, ingredients(workspace.config, name, workspace.device), 1, 1, {}))
+    if ledger.done(made) and all((workspace.run_dir / file).exists() for file in ledger.notes(0).get("files", [])):
+        return
+    ledger.begin(StageEntry(made, workspace.ingredients(name), 1, 1, {}))
     going.report(name, 0, 1)
-    with steady(workspace.config.compute.threads_per_worker), _as_geoxai(name):
+    with steady(workspace.config.compute.threads_per_worker):
         written = stage.write(workspace.context(name))
+    for path in written:
+        sweep(path.parent, path.name)
     ledger.finish(0, made, files=[_relative(path, workspace.run_dir) for path in written])
-    going.finished_any = True
     going.report(name, 1, 1)
 
 
@@ -191,53 +216,61 @@ def _units(going: _Run, name: str) -> None:
     """Do the units of a stage that are not done, then merge and summarise."""
     workspace = going.workspace
     stage, ledger = workspace.stage(name), Ledger(workspace.run_dir, name)
-    with _as_geoxai(name):
-        entry = begin(workspace, name)
+    entry = begin(workspace, name)
     done = ledger.done(entry.fingerprint)
-    todo = [unit for unit in range(entry.units) if unit not in done]
-    finished = entry.units - len(todo)
+    to_merge = entry.merges and entry.units not in done
+    todo = [u for u in range(entry.units) if u not in done or (to_merge and not ledger.partial(u).exists())]
+    failures = _do_units(going, name, entry, todo)
+    going.record.stages[name] = {"units": entry.units, "computed": len(todo) - failures, "failed": failures}
+    if failures:
+        going.incomplete.add(name)
+        return
+    workspace.forget(name)
+    if to_merge:
+        for outcome in going.execute(name, [entry.units]):
+            if outcome.error is not None:
+                log.debug("%s: merging\n%s", name, outcome.trace)
+                raise outcome.error
+    if isinstance(stage, ReducedStage):
+        ledger.drop_partials()
+    if isinstance(stage, StoredStage | ReducedStage):
+        _summarise(workspace, name, stage, anew=bool(todo) or to_merge)
+
+
+def _do_units(going: _Run, name: str, entry: StageEntry, todo: list[int]) -> int:
+    """Do units of a stage and tell how far it is; the number of those that failed."""
+    finished, failures = entry.units - len(todo), 0
     going.report(name, finished, entry.units)
-    failures: list[GeoxaiError] = []
     for outcome in going.execute(name, todo):
         for warning in outcome.warnings:
             if warning not in going.record.warnings:
                 log.warning("%s", warning)
         if isinstance(outcome.error, DiskError):
             raise outcome.error
-        if outcome.error is not None:
-            failures.append(outcome.error)
-            log.error("%s, unit %d: %s", name, outcome.unit, outcome.error.message)
-        else:
+        if outcome.error is None:
             finished += 1
-            going.finished_any = True
             going.report(name, finished, entry.units)
-    going.record.stages[name] = {"units": entry.units, "computed": len(todo) - len(failures), "failed": len(failures)}
-    if failures:
-        going.incomplete.add(name)
-        going.errors += [(name, error) for error in failures]
-        return
-    workspace.forget(name)
-    if isinstance(stage, ReducedStage) and (todo or entry.units not in done):
-        for outcome in going.execute(name, [entry.units]):
-            if outcome.error is not None:
-                raise outcome.error
-        todo = [entry.units]
-    _summarise(workspace, name, anew=bool(todo))
+            continue
+        failures += 1
+        going.errors.append((name, outcome.error))
+        level = logging.ERROR if failures <= _TOLD_FAILURES else logging.DEBUG
+        log.log(level, "%s, unit %d: %s", name, outcome.unit, outcome.error.message)
+        log.debug("%s, unit %d: the traceback:\n%s", name, outcome.unit, outcome.trace)
+    return failures
 
 
-def _summarise(workspace: Workspace, name: str, *, anew: bool) -> None:
+def _summarise(workspace: Workspace, name: str, stage: StoredStage | ReducedStage, *, anew: bool) -> None:
     """Write ``<stage>.json`` where the stage has something to say in numbers."""
     path = workspace.run_dir / f"{name}.json"
     if path.exists() and not anew:
         return
-    stage = workspace.stage(name)
-    with steady(workspace.config.compute.threads_per_worker), _as_geoxai(name):
-        summary = stage.summarise(workspace.context(name), workspace.open(name))  # type: ignore[attr-defined]
+    with steady(workspace.config.compute.threads_per_worker):
+        summary = stage.summarise(workspace.context(name), workspace.open(name))
     if summary is not None:
         write_json(path, summary)
 
 
-def _ending(going: _Run) -> tuple[int, str]:
+def _ending(going: _Run, command: str) -> tuple[int, str]:
     """Exit code and message: what failed and why, or where the output is."""
     workspace = going.workspace
     if not going.errors:
@@ -248,7 +281,7 @@ def _ending(going: _Run) -> tuple[int, str]:
     shared = codes.pop() if len(codes) == 1 else FAILED
     code = PARTIAL if shared == FAILED and partly else shared
     more = [f"... and {len(causes) - 3} more, see run.log"] if len(causes) > 3 else []
-    return code, "\n".join([*causes[:3], *more, f"what is finished is kept; go on with: {_command(workspace)}"])
+    return code, "\n".join([*causes[:3], *more, f"what is finished is kept; go on with: {command}"])
 
 
 def _told(workspace: Workspace, name: str, error: GeoxaiError) -> str:
@@ -256,21 +289,19 @@ def _told(workspace: Workspace, name: str, error: GeoxaiError) -> str:
     return workspace.config.locate(name, error.option, error).render()
 
 
-def _command(workspace: Workspace) -> str:
-    return f"geoxai run {workspace.config.path}"
+def _command(config: Config, only: Sequence[str]) -> str:
+    """What to type to go on with this run."""
+    options = [word for value in config.overrides for word in ("--set", value)]
+    options += [word for name in only for word in ("--only", name)]
+    return shlex.join(["geoxai", "run", str(config.path), *options])
 
 
-@contextmanager
-def _as_geoxai(name: str) -> Iterator[None]:
-    """Errors of the libraries below, as one sentence; the traceback of one that is no user's mistake is in run.log."""
-    try:
-        yield
-    except GeoxaiError:
-        raise
-    except Exception as error:
-        log.debug("%s", name, exc_info=error)
-        told = disk_error(error, Path(str(getattr(error, "filename", None) or "")))
-        raise told or GeoxaiError(f"{type(error).__name__}: {error}", fix="the traceback is in run.log") from error
+def _sweep(workspace: Workspace) -> None:
+    """Remove what killed processes left half written in the folders of a run."""
+    run_dir = workspace.run_dir
+    stages = (run_dir / name for name in workspace.config.stages)
+    for folder in (run_dir, *(run_dir / "ledger").glob("*"), run_dir / "figures", *stages):
+        sweep(folder)
 
 
 @contextmanager
@@ -293,6 +324,8 @@ def _sigterm() -> Iterator[None]:
 
 def _forget_results(workspace: Workspace, name: str) -> None:
     """Remove what a stage stored; files that an output stage wrote are replaced when it runs again."""
+    workspace.anew.discard(name)
+    workspace.forget(name)
     Ledger(workspace.run_dir, name).clear()
     Ledger(workspace.run_dir, f"{name}.fit").clear()
     remove(fit_store(workspace.run_dir, name))

@@ -32,7 +32,7 @@ def create(path: Path, layout: Layout, attrs: Mapping[str, Any]) -> None:
         encodings.setdefault(name, {})["chunks"] = _chunk(layout, variable)
         template[name] = template[name].chunk(dict(zip(variable.dims, _chunk(layout, variable))))
     with replaced(path) as part, quiet():
-        template.to_zarr(part, mode="w", compute=False, consolidated=False, encoding=encodings)
+        template.to_zarr(part, mode="w", compute=False, consolidated=True, encoding=encodings)
 
 
 def write_block(path: Path, layout: Layout, unit: int, block: xr.Dataset) -> None:
@@ -67,7 +67,7 @@ def write_whole(path: Path, dataset: xr.Dataset, attrs: Mapping[str, Any]) -> No
     """Write a dataset as one store that is whole or not there."""
     dataset = storable(dataset.assign_attrs(attrs))
     with replaced(path) as part, quiet():
-        dataset.to_zarr(part, mode="w", consolidated=False, encoding=encoding(dataset))
+        dataset.to_zarr(part, mode="w", consolidated=True, encoding=encoding(dataset))
 
 
 def _filled(layout: Layout) -> dict[Hashable, xr.DataArray]:

@@ -19,25 +19,26 @@ from typing import Any
 
 from geoxai.errors import GeoxaiError
 from geoxai.pipeline import stores
-from geoxai.pipeline.fingerprints import ingredients, science_hash, versions
+from geoxai.pipeline.fingerprints import changed, versions
 from geoxai.pipeline.ledger import Ledger, StageEntry
-from geoxai.pipeline.workspace import Workspace, rebuild
+from geoxai.pipeline.workspace import Workspace, plain_error, rebuild
 from geoxai.stages.stage import Context, Layout, ReducedStage, StoredStage
-from geoxai.storage.files import DiskError, disk_error, remove
+from geoxai.storage.files import DiskError, remove
 
 log = logging.getLogger("geoxai.pipeline")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a unit: the error, if any, and what it warned of."""
+    """What became of a unit: the error, if any, with its traceback, and what it warned of."""
 
     unit: int
     error: GeoxaiError | None = None
+    trace: str = ""
     warnings: tuple[str, ...] = ()
 
 
-def perform(workspace: Workspace, name: str, unit: int) -> Outcome:
+def perform(workspace: Workspace, name: str, unit: int, fingerprint: str) -> Outcome:
     """Do one unit of a stage. An error is recorded and returned, never raised, so that the rest can go on."""
     ledger = Ledger(workspace.run_dir, name)
     begin = time.monotonic()
@@ -47,20 +48,26 @@ def perform(workspace: Workspace, name: str, unit: int) -> Outcome:
                 _compute(workspace, name, unit)
             ledger.finish(
                 unit,
-                workspace.fingerprint(name),
+                fingerprint,
                 seconds=round(time.monotonic() - begin, 3),
                 host=platform.node(),
                 process=os.getpid(),
                 threads=workspace.config.compute.threads_per_worker,
             )
         except Exception as error:
-            return Outcome(unit, _recorded(ledger, unit, error, workspace.run_dir), tuple(heard))
-    return Outcome(unit, None, tuple(heard))
+            told, trace = plain_error(error, workspace.run_dir), "".join(traceback.format_exception(error))
+            if not isinstance(told, DiskError):
+                ledger.fail(unit, str(told), trace)
+            return Outcome(unit, told, trace, tuple(heard))
+    return Outcome(unit, warnings=tuple(heard))
 
 
-def perform_in_worker(run_dir: str, name: str, unit: int) -> Outcome:
-    """The same, in a process that knows nothing but the run folder."""
-    return perform(rebuild(Path(run_dir)), name, unit)
+def perform_in_worker(run_dir: str, name: str, unit: int, fingerprint: str) -> Outcome:
+    """The same, in a process that knows nothing but the run folder.
+
+    The fingerprint comes along: to find it again, every worker would have to read all input files.
+    """
+    return perform(rebuild(Path(run_dir)), name, unit, fingerprint)
 
 
 def begin(workspace: Workspace, name: str) -> StageEntry:
@@ -79,43 +86,46 @@ def begin(workspace: Workspace, name: str) -> StageEntry:
     usable = found is not None and found.fingerprint == entry.fingerprint
     if usable and found is not None and not found.same_layout(entry):
         raise GeoxaiError(
-            f"{context.store.name} is stored in {_layout_words(found)}, the config now asks for {_layout_words(entry)}",
+            f"{context.store.name} is stored in {found.layout_words()}, the config now asks for {entry.layout_words()}",
             fix=f"restore the old chunk option, or recompute the stage with --force {name}",
             option="chunk",
         )
-    if not usable or (isinstance(stage, StoredStage) and not context.store.exists()):
-        if found is not None:
-            log.info("%s: stored results do not fit the config any more; computing anew", name)
-        ledger.clear()
-        remove(context.folder)
-        if isinstance(stage, StoredStage):
-            stores.create(context.store, stage.layout(context), provenance(workspace, name))
-        ledger.begin(entry)
+    if usable and (context.store.exists() or (entry.merges and entry.units not in ledger.done(entry.fingerprint))):
+        return entry
+    if found is not None:
+        why = ", ".join(changed(found.ingredients, entry.ingredients)) or f"{context.store.name} is gone"
+        log.info("%s: computing anew: %s", name, why)
+    ledger.clear()
+    for path in (context.store, context.folder, workspace.run_dir / f"{name}.json"):
+        remove(path)
+    if isinstance(stage, StoredStage):
+        stores.create(context.store, _layout(workspace, name, stage, context), provenance(workspace, name))
+    ledger.begin(entry)
     return entry
 
 
 def describe(workspace: Workspace, name: str, context: Context) -> StageEntry:
     """How a stage is cut into units, and its fingerprint."""
     stage = workspace.stage(name)
-    made_of = ingredients(workspace.config, name, workspace.device)
+    made_of = workspace.ingredients(name)
     if isinstance(stage, ReducedStage):
         size, block = stage.extent(context)
         return StageEntry(workspace.fingerprint(name), made_of, size, block, {}, merges=True)
     assert isinstance(stage, StoredStage)
-    layout = stage.layout(context)
+    layout = _layout(workspace, name, stage, context)
     size = layout.template.sizes[layout.dim]
     return StageEntry(workspace.fingerprint(name), made_of, size, layout.block, stores.chunks_of(layout))
 
 
 def provenance(workspace: Workspace, name: str) -> dict[str, Any]:
     """Attributes of a store: only what determines its numbers, so that two runs can be compared bit for bit."""
-    made_of = ingredients(workspace.config, name, workspace.device)
+    made_of = workspace.ingredients(name)
     return {
         "geoxai_stage": name,
         "geoxai_use": made_of["use"],
         "geoxai_options": json.dumps(made_of["options"], sort_keys=True),
         "geoxai_fingerprint": workspace.fingerprint(name),
-        "geoxai_config_hash": science_hash(workspace.config, workspace.device),
+        "geoxai_config_hash": workspace.science_hash(),
         "geoxai_inputs": json.dumps(made_of["inputs"], sort_keys=True),
         "geoxai_versions": json.dumps(versions(), sort_keys=True),
         "geoxai_seed": workspace.config.compute.seed,
@@ -168,27 +178,7 @@ def _merge(workspace: Workspace, stage: ReducedStage, context: Context, units: i
 
 def _layout(workspace: Workspace, name: str, stage: StoredStage, context: Context) -> Layout:
     """The layout of a stage, made once per process: a template can be costly to make."""
-    key = f"layout of {name}"
-    if key not in workspace._opened:
-        workspace._opened[key] = stage.layout(context)
-    return workspace._opened[key]
-
-
-def _recorded(ledger: Ledger, unit: int, error: Exception, run_dir: Path) -> GeoxaiError:
-    """The error as users see it, entered in the ledger where the disk still takes it."""
-    told = disk_error(error, run_dir) or error
-    if not isinstance(told, GeoxaiError):
-        told = GeoxaiError(
-            f"{type(error).__name__}: {error}",
-            fix=f"the traceback is in ledger/{ledger.folder.name}/{unit:06d}.failed.json",
-        )
-    if not isinstance(told, DiskError):
-        ledger.fail(unit, str(told), "".join(traceback.format_exception(error)))
-    return told
-
-
-def _layout_words(entry: StageEntry) -> str:
-    return f"{entry.units} units of {entry.block} (of {entry.size}; chunks {entry.chunks or 'none'})"
+    return workspace.once(f"layout of {name}", lambda: stage.layout(context))
 
 
 @contextmanager

@@ -5,7 +5,7 @@ Nothing is shipped between processes: a worker rebuilds all this from ``config.r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -16,9 +16,11 @@ from geoxai.errors import GeoxaiError
 from geoxai.pipeline import fingerprints
 from geoxai.pipeline.ledger import Ledger
 from geoxai.stages.stage import Context, LazyStage, OutputStage, Stage
-from geoxai.storage.files import write_text
+from geoxai.storage.files import disk_error, write_text
 
 RESOLVED = "config.resolved.yaml"
+_TRACE_FIX = "--debug shows where it came from, so does run.log"
+MEMORY_FIX = "lower the stage's chunk or batch_size, or compute.workers"
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Workspace:
     config: Config
     run_dir: Path
     device: str
+    anew: set[str] = field(default_factory=set)  # stages to compute again though they are done
     _opened: dict[str, Any] = field(default_factory=dict, repr=False)
     _prints: dict[str, str] = field(default_factory=dict, repr=False)
 
@@ -36,12 +39,8 @@ class Workspace:
 
     def context(self, name: str, *, planning: bool = False, fitting: bool = False) -> Context:
         """What a stage sees: its sources, opened on first use, as skeletons while planning; what it has fitted."""
-        stage = self.stage(name)
-        fitted = None
-        if stage.fits and not planning and not fitting:
-            import xarray as xr
-
-            fitted = xr.open_zarr(fit_store(self.run_dir, name), consolidated=False)
+        has_fitted = self.stage(name).fits and not planning and not fitting
+        fitted = self.once(f"fit of {name}", lambda: _open_store(fit_store(self.run_dir, name))) if has_fitted else None
         look = self.skeleton if planning else self.open
         return Context(
             stage=name,
@@ -54,37 +53,52 @@ class Workspace:
 
     def open(self, name: str) -> Any:
         """What a stage gives, opened once per process."""
-        if name not in self._opened:
-            self._opened[name] = self.stage(name).open(self.context(name))
-        return self._opened[name]
+        return self.once(name, lambda: self.stage(name).open(self.context(name)))
 
     def skeleton(self, name: str) -> Any:
         """What a stage will give; what it gives where it is complete already."""
-        key = f"skeleton of {name}"
-        if key not in self._opened:
-            ready = self.complete(name)
-            self._opened[key] = (
-                self.open(name) if ready else self.stage(name).skeleton(self.context(name, planning=True))
-            )
-        return self._opened[key]
+
+        def made() -> Any:
+            if self.complete(name) and not isinstance(self.stage(name), OutputStage):
+                return self.open(name)
+            return self.stage(name).skeleton(self.context(name, planning=True))
+
+        return self.once(f"skeleton of {name}", made)
+
+    def once(self, what: str, make: Callable[[], Any]) -> Any:
+        """Something about this run that is made once per process, until it is forgotten."""
+        if what not in self._opened:
+            self._opened[what] = make()
+        return self._opened[what]
 
     def complete(self, name: str) -> bool:
         """Whether a stage, and for a lazy one all it reads, can be opened with what the run folder holds."""
         stage = self.stage(name)
+        if name in self.anew:
+            return False
         if isinstance(stage, OutputStage | LazyStage):
             fit_done = not stage.fits or is_done(self, f"{name}.fit", self.fingerprint(name))
             return fit_done and all(self.complete(source) for source in upstream(self.config, name))
         return is_done(self, name, self.fingerprint(name))
 
     def fingerprint(self, name: str) -> str:
+        """The short hash of all that makes a stage's numbers."""
         if name not in self._prints:
-            self._prints[name] = fingerprints.fingerprint(self.config, name, self.device)
+            self._prints[name] = fingerprints.short_hash(self.ingredients(name))
         return self._prints[name]
+
+    def ingredients(self, name: str) -> dict[str, Any]:
+        """What the fingerprint of a stage is made of."""
+        return fingerprints.ingredients(self.config, name, self.device, self.fingerprint)
+
+    def science_hash(self) -> str:
+        """The hash of everything in the config that determines numbers."""
+        return fingerprints.science_hash(self.config, self.fingerprint)
 
     def forget(self, name: str) -> None:
         """Drop what was opened of a stage, after its store changed."""
-        self._opened.pop(name, None)
-        self._opened.pop(f"skeleton of {name}", None)
+        for what in (name, f"skeleton of {name}", f"layout of {name}", f"fit of {name}"):
+            self._opened.pop(what, None)
 
 
 class _Sources(Mapping[str, Any]):
@@ -105,6 +119,12 @@ class _Sources(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self._names)
+
+
+def _open_store(path: Path) -> Any:
+    import xarray as xr
+
+    return xr.open_zarr(path, consolidated=False)
 
 
 def fit_store(run_dir: Path, name: str) -> Path:
@@ -134,17 +154,53 @@ def check_skeletons(workspace: Workspace, names: Iterable[str]) -> None:
     """
     findings: list[Diagnostic] = []
     mistaken: set[str] = set()
+    first: Exception | None = None
     for name in names:
         if mistaken & set(upstream(workspace.config, name)):
             mistaken.add(name)
             continue
         try:
             workspace.skeleton(name)
-        except GeoxaiError as error:
+        except Exception as error:
             mistaken.add(name)
-            findings.append(workspace.config.locate(name, error.option, error))
+            told = plain_error(error, workspace.run_dir)
+            findings.append(workspace.config.locate(name, told.option, told))
+            first = first or error
     if findings:
-        raise ConfigError(findings)
+        raise ConfigError(findings) from first
+
+
+def plain_error(error: Exception, folder: Path) -> GeoxaiError:
+    """An error as one sentence for users, whoever raised it; ``folder`` is where it was to write."""
+    if told := disk_error(error, folder):
+        return told
+    if isinstance(error, GeoxaiError):
+        return error
+    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+        words = " ".join(str(error).split())
+        return GeoxaiError(f"out of memory{f': {words}' if words else ''}", fix=MEMORY_FIX)
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return GeoxaiError(f"{error.filename}: {error.strerror.lower()}", fix=_TRACE_FIX)
+    return GeoxaiError(f"{type(error).__name__}: {error}", fix=_TRACE_FIX)
+
+
+def check_device(config: Config) -> None:
+    """Refuse a device that this machine does not have.
+
+    Raises
+    ------
+    ConfigError
+        At ``compute.device``.
+    """
+    import torch
+
+    device = config.compute.device
+    kind, _, number = device.partition(":")
+    there = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if kind in there and there[kind] <= int(number or 0):
+        count = f"{there[kind] or 'no'} {kind} device{'' if there[kind] == 1 else 's'}"
+        message = f"compute.device is {device}, but torch finds {count} on this machine"
+        raise ConfigError([Diagnostic(config.place("compute.device"), message, "use auto or cpu")])
 
 
 def upstream(config: Config, name: str) -> list[str]:

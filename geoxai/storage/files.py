@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import glob
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +16,7 @@ from typing import Any
 from geoxai.errors import GeoxaiError
 
 _PART = ".part"
+_LEFT = re.compile(r"\..+\.\d+(\.old)?\.part")  # the names that replaced() and remove() give
 
 
 def write_text(path: Path, text: str) -> None:
@@ -62,10 +65,14 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def sweep(folder: Path) -> None:
-    """Remove what killed processes left half written in a folder."""
-    for left in [*folder.glob(f"*{_PART}"), *folder.glob(f".*{_PART}")]:
-        remove(left)
+def sweep(folder: Path, name: str = "") -> None:
+    """Remove what killed processes left half written in a folder, of one file where a name is given.
+
+    Other files that end in ``.part`` stay. Nobody else may be writing there.
+    """
+    for left in folder.glob(f".{glob.escape(f'{name}.') if name else ''}*{_PART}"):
+        if _LEFT.fullmatch(left.name):
+            remove(left)
 
 
 _DISK = {
@@ -85,15 +92,23 @@ class DiskError(GeoxaiError):
 
 
 def disk_error(error: BaseException, folder: Path) -> DiskError | None:
-    """The sentence for an error that says the disk is full or not writable; None for any other error."""
+    """The sentence for an error that says the disk of a folder is full or not writable; None for any other error."""
     seen: BaseException | None = error
     while seen is not None and not isinstance(seen, GeoxaiError):
-        if isinstance(seen, OSError) and seen.errno in _DISK:
+        if isinstance(seen, OSError) and seen.errno in _DISK and _concerns(seen, folder):
             return _told(seen.filename or folder, seen.errno, folder)
         seen = seen.__cause__ or seen.__context__
     if isinstance(error, RuntimeError) and (free := _free(folder)) is not None and free < _FULL:
         return _told(folder, errno.ENOSPC, folder)  # HDF5 does not say why it cannot write
     return seen if isinstance(seen, DiskError) else None
+
+
+def _concerns(error: OSError, folder: Path) -> bool:
+    """Whether an error is about writing to a folder: a permission may as well be missing on a file that is read."""
+    if error.errno not in (errno.EACCES, errno.EPERM) or not error.filename:
+        return True
+    path = Path(os.path.abspath(os.fsdecode(error.filename)))
+    return path.is_relative_to(folder) or folder.is_relative_to(path)
 
 
 def _told(what: str | Path, number: int, folder: Path) -> DiskError:

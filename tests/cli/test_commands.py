@@ -83,14 +83,14 @@ class TestRun:
     def test_passes_its_options_on(self, pipeline):
         calls = []
 
-        def run(config, only, force):
-            calls.append((list(config.stages), config.compute.seed, only, force))
+        def run(config, only, force, debug):
+            calls.append((list(config.stages), config.compute.seed, only, force, debug))
             return SimpleNamespace(exit_code=0, message="done")
 
         pipeline(run=run)
         result = geoxai_("run", "c.yaml", "--only", "sst", "--force", "again", "--set", "compute.seed=4")
         assert (result.exit_code, result.stdout) == (0, "done\n")
-        assert calls == [(["sst", "again"], 4, ("sst",), ("again",))]
+        assert calls == [(["sst", "again"], 4, ("sst",), ("again",), False)]
 
     @pytest.mark.parametrize("code", [0, 1, 2, 3, 4, 130, 143])
     def test_exit_code_is_that_of_the_run(self, pipeline, code):

@@ -117,13 +117,14 @@ stages:
 @pytest.fixture
 def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Writes a config of the tiny stages and gives its path; ``fake.run`` is its run folder."""
-    stages = {stage.use: stage for stage in (Numbers, Square, Mean, Text)}
-    monkeypatch.setattr("geoxai.config.loading.registry", lambda: stages)
+    known = {stage.use: stage for stage in (Numbers, Square, Mean, Text)}
+    monkeypatch.setattr("geoxai.config.loading.registry", lambda: known)
     COMPUTED.clear()
 
     class Fake:
         run = tmp_path / "run"
         computed = COMPUTED
+        stages = known
 
         def __call__(self, square: str = "", size: int = 10) -> Path:
             path = tmp_path / "fake.yaml"

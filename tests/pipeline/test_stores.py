@@ -1,5 +1,7 @@
 """Stores: full-size templates, whole chunks, explicit time encoding."""
 
+import warnings
+
 import cftime
 import dask.array as da
 import numpy as np
@@ -71,3 +73,15 @@ def test_a_failed_write_leaves_the_old_store(tmp_path, monkeypatch) -> None:
     monkeypatch.undo()
     assert float(xr.open_zarr(path, consolidated=False)["a"]) == 1.0
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_plain_open_zarr_has_nothing_to_warn_of(tmp_path) -> None:
+    made = layout()
+    create(tmp_path / "a.zarr", made, {})
+    for unit, n in enumerate((3, 3, 1)):
+        write_block(tmp_path / "a.zarr", made, unit, xr.Dataset({"a": (("sample", "lat"), np.full((n, 2), unit))}))
+    write_whole(tmp_path / "b.zarr", xr.Dataset({"b": 1.0}), {})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert float(xr.open_zarr(tmp_path / "a.zarr")["a"].sum()) == 2 * (3 + 2)
+        assert float(xr.open_zarr(tmp_path / "b.zarr")["b"]) == 1.0
