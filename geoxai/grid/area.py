@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from geoxai.errors import GeoxaiError
+from geoxai.errors import GeoxaiError, OptionError
+from geoxai.grid.boxes import Region
 from geoxai.grid.coordinates import is_rectilinear, spatial_dims
-from geoxai.grid.regions import Region
 
 EARTH_RADIUS = 6.371e6  # m, the mean radius
 _ATTRS = {"units": "m2", "standard_name": "cell_area", "long_name": "cell area on a sphere of 6371 km"}
@@ -56,15 +56,25 @@ def region_mean(da: xr.DataArray, box: Region) -> xr.DataArray:
 
     Dims: those of ``da`` without lat and lon; dtype float64, NaN where no cell has a value.
     """
+    require_cells(da, box)
     weights = part_in_region(da, box)
-    if not float(weights.sum()) > 0:
-        raise GeoxaiError(
-            f"the grid has no cell in {box.lat[0]:g} to {box.lat[1]:g} north, {box.lon[0]:g} to {box.lon[1]:g} east"
-        )
     rows = np.flatnonzero((weights > 0).any("lon").values)
     columns = np.flatnonzero((weights > 0).any("lat").values)
     weights = weights.isel(lat=rows, lon=columns)
     return da.isel(lat=rows, lon=columns).astype("float64").weighted(weights).mean(("lat", "lon"))
+
+
+def require_cells(da: xr.DataArray, box: Region) -> None:
+    """Refuse, as an option ``from``, a grid of which no cell reaches into a box."""
+    if float(part_in_region(da, box).sum()) > 0:
+        return
+    lat, lon = da["lat"].values, da["lon"].values
+    raise OptionError(
+        f"the grid has no cell in {box.lat[0]:g} to {box.lat[1]:g} north, {box.lon[0]:g} to {box.lon[1]:g} east: "
+        f"{da.name} lies in {lat.min():g} to {lat.max():g} north, {lon.min():g} to {lon.max():g} east",
+        fix="load fields that cover this box",
+        option="from",
+    )
 
 
 def row_edges(lat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,63 +1,16 @@
-"""Named boxes of the field, boxes across 0 and 180 degrees, and masks of them."""
+"""Boxes cut out of a grid, across 0 and 180 degrees alike, and masks of them."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
 
 from geoxai.errors import OptionError
+from geoxai.grid.boxes import Region, region
 from geoxai.grid.coordinates import Gridded, longitude_convention, require_rectilinear, with_longitudes
-from geoxai.names import unknown
 
 # A cell centre this close to an edge (degrees) lies on it: single-precision coordinates are off by less.
 EDGE = 1e-4
-
-
-@dataclass(frozen=True)
-class Region:
-    """A box in degrees: south to north, and west eastwards to east (either convention, across any seam)."""
-
-    lat: tuple[float, float]
-    lon: tuple[float, float]
-    title: str = ""
-    source: str = ""
-
-
-_CPC = "NOAA Climate Prediction Center, SST index regions"
-_SAJI = "Saji et al. 1999, Nature 401, 360"
-_CONVENTION = "convention of geoxai"
-
-REGIONS: dict[str, Region] = {
-    "nino12": Region((-10, 0), (-90, -80), "Nino 1+2", _CPC),
-    "nino3": Region((-5, 5), (-150, -90), "Nino 3", _CPC),
-    "nino34": Region((-5, 5), (-170, -120), "Nino 3.4", _CPC),
-    "nino4": Region((-5, 5), (160, -150), "Nino 4", _CPC),
-    "tropical_pacific": Region((-20, 20), (120, -80), "tropical Pacific", _CONVENTION),
-    "north_pacific": Region((20, 65), (120, -100), "North Pacific", _CONVENTION),
-    "tropics": Region((-20, 20), (-180, 180), "tropics", _CONVENTION),
-    "northern_extratropics": Region((20, 90), (-180, 180), "northern extratropics", _CONVENTION),
-    "southern_extratropics": Region((-90, -20), (-180, 180), "southern extratropics", _CONVENTION),
-    "arctic": Region((66.5, 90), (-180, 180), "Arctic", "polar circle"),
-    "north_atlantic": Region((0, 60), (-80, 0), "North Atlantic", "AMO index of Trenberth and Shea 2006, GRL 33"),
-    "tropical_atlantic": Region((-20, 20), (-60, 15), "tropical Atlantic", _CONVENTION),
-    "iod_west": Region((-10, 10), (50, 70), "Indian Ocean dipole, western box", _SAJI),
-    "iod_east": Region((-10, 0), (90, 110), "Indian Ocean dipole, eastern box", _SAJI),
-    "tropical_indian": Region((-20, 20), (40, 100), "tropical Indian Ocean", _CONVENTION),
-    "north_america": Region((15, 72), (-170, -50), "North America", _CONVENTION),
-    "europe": Region((35, 72), (-25, 45), "Europe", _CONVENTION),
-    "global": Region((-90, 90), (-180, 180), "globe", ""),
-}
-
-
-def region(name: str) -> Region:
-    """The region of a name; spelling differences such as ``Nino 3.4`` or ``nino3.4`` are forgiven."""
-    plain = name.lower().replace("ñ", "n").replace("+", "").replace(".", "").replace("-", "_")
-    for key in (plain.replace(" ", "_"), plain.replace(" ", "").replace("_", "")):
-        if key in REGIONS:
-            return REGIONS[key]
-    raise OptionError(unknown("region", name, REGIONS), option="region")
 
 
 def select_box(obj: Gridded, lat: tuple[float, float] | None = None, lon: tuple[float, float] | None = None) -> Gridded:

@@ -57,6 +57,12 @@ def is_monthly(time: Any) -> bool:
     return bool((np.diff(year_month(time)) > 0).all())
 
 
+def is_every_month(time: Any) -> bool:
+    """Whether times are monthly and most of them one month after the one before: not seasons, not years."""
+    steps = np.diff(year_month(time))
+    return bool((steps > 0).all()) and steps.size > 0 and float(np.median(steps)) == 1
+
+
 def time_text(value: Any) -> str:
     """A time as people write it: ``1997-03-01``, with the hour where it is not midnight."""
     array = xr.DataArray(np.asarray([value]), dims="time")
@@ -90,6 +96,11 @@ def _rank(parts: list[np.ndarray]) -> np.ndarray:
     return rank
 
 
+def _moment(time: Any) -> np.ndarray:
+    """One number per time, to the microsecond, equal for the same date and time of day in every calendar."""
+    return _rank([_part(time, name) for name in _PARTS]) * 1_000_000 + _part(time, "microsecond")
+
+
 def in_range(time: Any, start: int | str | datetime.date | None, end: int | str | datetime.date | None) -> np.ndarray:
     """Boolean per time: not before ``start`` and not after ``end``, both counted in whole.
 
@@ -117,6 +128,11 @@ def select_time(
     """
     if start is None and end is None:
         return obj
+    if start is not None and end is not None:
+        first, last = parse_date(start), parse_date(end)
+        shared = min(len(first), len(last))
+        if first[:shared] > last[:shared]:
+            raise OptionError(f"the times from {start} to {end} run backwards", option="time")
     inside = in_range(obj["time"], start, end)
     if not inside.any():
         raise OptionError(
@@ -130,12 +146,12 @@ def select_time(
 def match_times(wanted: Any, have: Any) -> np.ndarray:
     """For every wanted time its place in ``have``, -1 where there is none.
 
-    Where both are monthly they are matched by year and month, since calendars and days of the month differ between
-    sources; otherwise by full date and time of day, whatever the calendar.
+    Where both are monthly they are matched by year and month, since files date a month by its first, middle or last
+    day in different calendars; otherwise by full date and time of day, whatever the calendar.
     """
     if is_monthly(wanted) and is_monthly(have):
         left, right = year_month(wanted), year_month(have)
     else:
-        left, right = (_rank([_part(time, name) for name in _PARTS]) for time in (wanted, have))
+        left, right = (_moment(time) for time in (wanted, have))
     place = {value: index for index, value in enumerate(right.tolist())}
     return np.array([place.get(value, -1) for value in left.tolist()], dtype=np.int64)

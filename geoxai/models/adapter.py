@@ -37,10 +37,13 @@ class Adapter:
         Names of its channels in its order; None takes all in the order of the samples.
     scaling
         Per channel ``(offset, factor)``: the network sees ``(physical - offset) / factor``. None: the samples are
-        already what it wants. Cells that the samples could not scale (land) keep the value they were filled with.
+        already what it wants. Filled cells (land) keep the value that the samples filled them with.
     sample_mean, sample_sd
         How the samples were scaled, ``physical = inputs * sd + mean``, dims ``(channel)`` or ``(channel, lat, lon)``;
         only used together with ``scaling``. ``for_samples`` sets them.
+    sample_valid
+        True where the samples hold data, False where a fill value, dims ``([sample,] channel, lat, lon)``; only used
+        together with ``scaling``. ``for_samples`` sets it.
     """
 
     layout: tuple[str, ...] = _AXES
@@ -51,6 +54,7 @@ class Adapter:
     scaling: Mapping[str, tuple[float, float]] | None = None
     sample_mean: xr.DataArray | None = None
     sample_sd: xr.DataArray | None = None
+    sample_valid: xr.DataArray | None = None
 
     def for_samples(self, samples: xr.Dataset) -> Adapter:
         """The same adapter for samples of this scaling.
@@ -60,7 +64,12 @@ class Adapter:
         OptionError
             The network wants channels that the samples lack, or several where its layout has none.
         """
-        adapter = replace(self, sample_mean=samples.get("scaling_mean"), sample_sd=samples.get("scaling_sd"))
+        adapter = replace(
+            self,
+            sample_mean=samples.get("scaling_mean"),
+            sample_sd=samples.get("scaling_sd"),
+            sample_valid=samples.get("valid"),
+        )
         adapter._channel_index(samples["inputs"])
         return adapter
 
@@ -147,8 +156,18 @@ class Adapter:
         mean = _field(self.sample_mean, inputs, 0.0)
         sd = _field(self.sample_sd, inputs, 1.0)
         rescaled = (values.astype(np.float64) * sd + mean - offset) / factor
-        # where the samples have no scaling there is no physical value either: the fill value stays
-        return np.where(np.isfinite(mean) & np.isfinite(sd), rescaled, values)
+        # where there is no physical value the fill value stays
+        physical = np.isfinite(mean) & np.isfinite(sd) & self._valid(inputs)
+        return np.where(physical, rescaled, values)
+
+    def _valid(self, inputs: xr.DataArray) -> np.ndarray:
+        """Where ``inputs`` hold data, broadcast against them."""
+        if self.sample_valid is None:
+            return np.ones((1, 1, 1), dtype=bool)
+        valid = self.sample_valid.sel(channel=inputs["channel"].values)
+        if "sample" in valid.dims:
+            valid = valid.sel(sample=inputs["sample"].values)
+        return valid.transpose(*(dim for dim in inputs.dims if dim in valid.dims)).values.astype(bool)
 
     def _constants(self, inputs: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
         assert self.scaling is not None

@@ -285,7 +285,8 @@ def _dataset(networks: Networks, inputs: xr.DataArray, arrays: Mapping[str, Any]
         attrs["probability"] = {"long_name": "probability of each class", "units": "1"}
         attrs["confidence"] = {"long_name": "probability of the predicted class", "units": "1"}
     elif networks.task == "image":
-        coords["target_channel"] = ("target_channel", np.array(networks.target_channels, dtype=object))
+        names = np.array(networks.target_channels, dtype=object)
+        coords["target_channel"] = ("target_channel", names, {"long_name": "variable of the target"})
         dims["prediction"] = ("sample", "target_channel", *inputs.dims[2:])
     if networks.dims:
         coords["network"] = (

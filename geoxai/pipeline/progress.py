@@ -53,14 +53,14 @@ def _bars() -> Iterator[Report]:
 
 
 def lines(clock: Callable[[], float]) -> Report:
-    """A log line when a stage starts and ends, and one a minute between, with the time that remains at this pace."""
+    """A log line when a stage ends, and one a minute before that, with the time that remains at this pace."""
     started: dict[str, tuple[float, int]] = {}
     said: dict[str, float] = {}
 
     def report(stage: str, done: int, total: int) -> None:
         now = clock()
         begun, done_before = started.setdefault(stage, (now, done))
-        if stage in said and done < total and now - said[stage] < _EVERY_SECONDS:
+        if done < total and now - said.setdefault(stage, now) < _EVERY_SECONDS:
             return
         said[stage] = now
         fresh = done - done_before

@@ -201,7 +201,16 @@ class _Contours:
         if difference is not None:
             raise OptionError(f"the contours are on another grid than the field: {difference}", option="contours")
         along = [d for d in fields.dims if d in contours.dims]
-        aligned = contours.sel({d: fields.data[d] for d in along if d in contours.coords and d in fields.data.coords})
+        try:
+            aligned = contours.sel(
+                {d: fields.data[d] for d in along if d in contours.coords and d in fields.data.coords}
+            )
+        except KeyError as error:
+            raise OptionError(
+                f"the contours lack panels of the field along {', '.join(along)}: {error.args[0]}",
+                fix="draw contours that have them, or select what both have",
+                option="contours",
+            ) from None
         shape = fields.data.isel(dict.fromkeys(space, 0))
         values = aligned.transpose(*along, *space).values
         for position, dim in enumerate(fields.dims):

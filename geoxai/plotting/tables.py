@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from geoxai.plotting.titles import words
+
 _CURVE_FROM = 9  # numbers: shorter lists are written out
 _WIDE = 7  # columns: a wider table is turned on its side if that makes it narrower
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
@@ -61,18 +63,24 @@ def blocks_of(summary: Mapping[str, Any], title: str = "") -> tuple[Block, ...]:
     """Lay out a nested mapping: scalars as one table, alike mappings side by side, long series as curves.
 
     A list ``networks`` and a mapping ``baselines`` become one table: no score stands without what simpler
-    models reach.
+    models reach. A number ``networks`` says that lists of so many numbers are over networks: they are told by their
+    mean and range.
     """
+    if type(networks := summary.get("networks")) is int and networks > 1:
+        told = {"networks": f"{networks}; numbers are means over them, with lowest and highest"}
+        return blocks_of(
+            {key: told.get(key) or over_networks(value, networks) for key, value in summary.items()}, title
+        )
     if isinstance(summary.get("networks"), list) and isinstance(summary.get("baselines"), Mapping):
         rest = {key: value for key, value in summary.items() if key not in ("networks", "baselines")}
         return (*blocks_of(rest, title), _beside_baselines(summary["networks"], summary["baselines"]))
     plain = {str(key): value for key, value in summary.items() if _is_plain(value)}
     found: list[Block] = []
     if plain:
-        found.append(Table(title, (), tuple((label(key), show(value)) for key, value in plain.items())))
+        found.append(Table(title, (), tuple((words(key), show(value)) for key, value in plain.items())))
     for key, value in summary.items():
         if key not in plain:
-            found.append(_block(label(str(key)), value))
+            found.append(_block(words(str(key)), value))
     return tuple(found)
 
 
@@ -85,25 +93,47 @@ def show(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}".replace("e-0", "e-").replace("-", "\N{MINUS SIGN}")
     if isinstance(value, Mapping):
-        return ", ".join(f"{label(str(key))} {show(item)}" for key, item in value.items())
+        return ", ".join(f"{words(str(key))} {show(item)}" for key, item in value.items())
     if isinstance(value, Sequence) and not isinstance(value, str):
         return ", ".join(show(item) for item in value)
     return str(value)
 
 
-def label(key: str) -> str:
-    """A key as words."""
-    return key.replace("_", " ")
+def over_networks(value: Any, networks: int, key: str = "") -> Any:
+    """A summary in which every list of ``networks`` numbers is text: their mean and range, or the one number of all.
+
+    The mean of longitudes is that of places near each other on the circle.
+    """
+    if isinstance(value, Mapping):
+        return {name: over_networks(item, networks, str(name)) for name, item in value.items()}
+    if not isinstance(value, list) or len(value) != networks or not all(map(_is_number, value)):
+        return value
+    known = [item for item in value if item is not None]
+    if not known or (len(set(known)) == 1 and len(known) == networks):
+        return known[0] if known else None
+    west = 0 if min(known) >= 0 else -180
+    if "longitude" in key:
+        known = [known[0] + (item - known[0] + 180) % 360 - 180 for item in known]
+    told = [sum(known) / len(known), min(known), max(known)]
+    if "longitude" in key:
+        told = [(item - west) % 360 + west for item in told]
+    missing = "" if len(known) == networks else f", {networks - len(known)} without"
+    mean, lowest, highest = map(show, told)
+    return f"{mean} ({lowest} to {highest}{missing})"
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
 def _block(title: str, value: Any) -> Block:
     if isinstance(value, Mapping):
         if value and all(_is_series(item) for item in value.values()):
-            return _chart(title, {label(str(key)): item for key, item in value.items()})
+            return _chart(title, {words(str(key)): item for key, item in value.items()})
         if len(value) > 1 and all(_is_record(item) for item in value.values()):
-            return _side_by_side(title, [label(str(key)) for key in value], list(value.values()))
+            return _side_by_side(title, [words(str(key)) for key in value], list(value.values()))
         if value and all(isinstance(item, Mapping) for item in value.values()) and _turnable(value):
-            return _side_by_side(title, [label(str(key)) for key in value], list(value.values()))
+            return _side_by_side(title, [words(str(key)) for key in value], list(value.values()))
         inner = blocks_of(value)
         if len(inner) == 1 and isinstance(inner[0], Table) and not inner[0].title:
             return Table(title, inner[0].header, inner[0].rows)
@@ -119,7 +149,7 @@ def _block(title: str, value: Any) -> Block:
 
 def _beside_baselines(networks: list[Mapping[str, Any]], baselines: Mapping[str, Mapping[str, Any]]) -> Table:
     names = ["network"] if len(networks) == 1 else [f"network {number}" for number in range(len(networks))]
-    columns = dict(zip(names, networks)) | {label(name): record for name, record in baselines.items()}
+    columns = dict(zip(names, networks)) | {words(name): record for name, record in baselines.items()}
     return _side_by_side("networks and simpler models", list(columns), list(columns.values()))
 
 
@@ -135,7 +165,7 @@ def _side_by_side(title: str, names: list[str], records: list[Mapping[str, Any]]
 
 def _leaves(record: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in record.items():
-        name = f"{before}{label(str(key))}"
+        name = f"{before}{words(str(key))}"
         if isinstance(value, Mapping):
             yield from _leaves(value, f"{name}: ")
         else:
@@ -153,7 +183,7 @@ def _is_plain(value: Any) -> bool:
 def _is_series(value: Any) -> bool:
     if isinstance(value, str | Mapping) or not isinstance(value, Sequence) or len(value) < _CURVE_FROM:
         return False
-    return all(item is None or (isinstance(item, int | float) and not isinstance(item, bool)) for item in value)
+    return all(map(_is_number, value))
 
 
 def _is_record(value: Any) -> bool:

@@ -8,9 +8,18 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from geoxai.grid.boxes import REGIONS
+
+_PROPER = {"el_nino": "El Niño", "la_nina": "La Niña"} | {name: box.title for name, box in REGIONS.items() if box.title}
+
+
+def words(name: str) -> str:
+    """A name of a class, a region or a key as people write it: ``El Niño``, ``Nino 3.4``, ``central pacific``."""
+    return _PROPER.get(name) or name.replace("_", " ")
+
 
 def field_label(data: xr.DataArray) -> str:
-    """What a field is, with its units: ``mean relevance (1)``.
+    """What a field is, with its units: ``sea surface temperature (degC)``; nothing where they are 1.
 
     Inputs of a network may have their units per channel, in a coordinate ``units``.
     """
@@ -19,7 +28,7 @@ def field_label(data: xr.DataArray) -> str:
     if units is None and "units" in data.coords and str(data.name).startswith("inputs"):
         each = {str(one) for one in data["units"].values.ravel()}
         units = each.pop() if len(each) == 1 else None
-    return f"{name} ({units})" if units not in (None, "") else str(name)
+    return f"{name} ({units})" if units not in (None, "", "1") else str(name)
 
 
 def panel_titles(data: xr.DataArray, dims: tuple[str, ...]) -> list[str]:
@@ -28,25 +37,28 @@ def panel_titles(data: xr.DataArray, dims: tuple[str, ...]) -> list[str]:
     titles = []
     for index in np.ndindex(*(data.sizes[d] for d in dims)):
         at = dict(zip(dims, index))
-        words = [_along(data, dim, place) for dim, place in at.items()]
+        parts = [_along(data, dim, place) for dim, place in at.items()]
         if counts is not None and set(counts.dims) <= set(dims):
-            words.append(_count(counts.isel({d: at[str(d)] for d in counts.dims})))
-        titles.append(", ".join(words))
+            parts.append(_count(counts.isel({d: at[str(d)] for d in counts.dims})))
+        titles.append(", ".join(parts))
     return titles
 
 
 def scalar_title(data: xr.DataArray) -> str:
     """The title of a single panel: what was selected to get it."""
-    words = []
+    parts = []
     for name, coordinate in data.coords.items():
         if coordinate.ndim or name in ("lat", "lon", "n", "units"):
             continue
+        dated = coordinate.dtype.kind == "M" or hasattr(coordinate.values[()], "calendar")
+        if dated and name != "time":  # such as the start of a forecast: one date says when
+            continue
         if coordinate.dtype.kind in "OUTM" or name in ("sample", "network", "member"):
-            words.append(_value(str(name), coordinate.values[()]))
+            parts.append(_value(str(name), coordinate.values[()]))
     counts = data.coords.get("n")
     if counts is not None and not counts.dims:
-        words.append(_count(counts))
-    return ", ".join(words[:4])
+        parts.append(_count(counts))
+    return ", ".join(parts[:4])
 
 
 def _along(data: xr.DataArray, dim: str, place: int) -> str:
@@ -64,7 +76,7 @@ def _count(count: xr.DataArray) -> str:
 
 def _value(name: str, value: Any) -> str:
     if isinstance(value, str):
-        return value.replace("_", " ")
+        return words(value)
     if isinstance(value, np.datetime64):
         value = value.astype("datetime64[us]").item()
     if isinstance(value, datetime.datetime) or hasattr(value, "calendar"):

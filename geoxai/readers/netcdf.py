@@ -38,13 +38,15 @@ class Wanted:
     """What is wanted of one variable.
 
     ``name``: its name in the files. ``units``: the unit wanted. ``file_units``: the unit of the numbers in the files,
-    where they do not say or say wrong. ``missing``: further values that mean missing.
+    where they do not say or say wrong. ``missing``: further values that mean missing. ``anomaly``: whether they are
+    differences; None asks the attributes of the file.
     """
 
     name: str | None = None
     units: str | None = None
     file_units: str | None = None
     missing: tuple[float, ...] = ()
+    anomaly: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -309,9 +311,11 @@ def _with_units(da: xr.DataArray, path: Path, name: str, wanted: Wanted) -> tupl
             option=f"variables.{name}.units",
         )
     change = conversion(have, wanted.units)
-    converted = to_units(da.rename(name), wanted.units, have, option=f"variables.{name}.units")
+    difference = is_difference(da.attrs) if wanted.anomaly is None else wanted.anomaly
+    option = f"variables.{name}.units"
+    converted = to_units(da.rename(name), wanted.units, have, difference=difference, option=option)
     # an offset of the unit (273.15) can add to the value but not to the step: two, generously, covers K and degC
-    return converted, 2.0 if change and change[1] and not is_difference(da.attrs) else 1.0
+    return converted, 2.0 if change and change[1] and not difference else 1.0
 
 
 def _together(fields: Mapping[str, xr.DataArray]) -> xr.Dataset:

@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from geoxai.errors import InputError, OptionError
-from geoxai.grid.time import parse_date
+from geoxai.grid.time import parse_date, time_text
 from geoxai.names import unknown
 from geoxai.readers.fields import explain_read_error
 
@@ -170,7 +170,8 @@ def read_label_table(
     repeated = np.flatnonzero(keys[order][1:] == keys[order][:-1])
     if repeated.size:
         first, second = order[repeated[0]], order[repeated[0] + 1]
-        raise InputError(f"{path}: lines {numbers[first]} and {numbers[second]} are both for {dim} {keys[first]}")
+        which = time_text(keys[first]) if dim == "time" else keys[first]
+        raise InputError(f"{path}: lines {numbers[first]} and {numbers[second]} are both for {dim} {which}")
     classes = values = None
     if class_name is not None:
         texts = columns[class_name]

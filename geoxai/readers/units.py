@@ -73,15 +73,19 @@ def is_difference(attrs: dict[Any, Any]) -> bool:
     return any("anomal" in str(attrs.get(key, "")).lower() for key in ("standard_name", "long_name", "cell_methods"))
 
 
-def to_units(da: xr.DataArray, want: str, have: str, *, option: str | None = None) -> xr.DataArray:
+def to_units(
+    da: xr.DataArray, want: str, have: str, *, difference: bool | None = None, option: str | None = None
+) -> xr.DataArray:
     """The field in another unit, lazily.
 
     Parameters
     ----------
     da
-        Any field; one that calls itself an anomaly in its attributes is taken as a difference (1 K is 1 degC).
+        Any field.
     want, have
         The unit wanted and the one the values are in. ``units`` of the result is spelled as wanted.
+    difference
+        Whether the values are differences (1 K is 1 degC); None: whether the field calls itself an anomaly.
     option
         Option to blame in the ``OptionError`` raised where the conversion is unknown.
     """
@@ -95,7 +99,7 @@ def to_units(da: xr.DataArray, want: str, have: str, *, option: str | None = Non
             option=option,
         )
     factor, offset = change
-    if is_difference(da.attrs):
+    if is_difference(da.attrs) if difference is None else difference:
         offset = 0.0
     attrs = {**da.attrs, "units": want}
     if factor != 1.0:

@@ -84,6 +84,13 @@ class Composite(ReducedStage):
                 parse_condition(condition)
         return where
 
+    @field_validator("regions")
+    @classmethod
+    def _known_regions(cls, names: list[str]) -> list[str]:
+        from geoxai.grid.boxes import known_region
+
+        return [known_region(name) for name in names]
+
     @model_validator(mode="after")
     def _one_grouping(self) -> Composite:
         if self.by is not None and self.by_variable != "label":
@@ -96,23 +103,11 @@ class Composite(ReducedStage):
         import dask.array
         import numpy as np
 
-        from geoxai.grid.regions import region
-
         relevance = self._relevance(context)
-        for name in self.regions:
-            try:
-                region(name)
-            except OptionError as error:
-                raise OptionError(error.message, option="regions") from None
         maps, classes = relevance["relevance"], self._select(context, relevance).classes
         dims = [*(dim for dim in maps.dims if dim == "network"), "class", *self._cells(maps)]
         shape = [len(classes) if dim == "class" else maps.sizes[dim] for dim in dims]
-        template = (
-            maps.coords.to_dataset()
-            .drop_dims("sample")
-            .compute()
-            .assign_coords({"class": np.array(classes, dtype=object)})
-        )
+        template = maps.coords.to_dataset().drop_dims("sample").compute().assign_coords(self._class_coordinate(classes))
         for name, attrs in self._variables(maps, physical=self._samples(context) is not None).items():
             dtype = np.int32 if name == "relevance_count" else np.float64
             template[name] = (dims, dask.array.zeros(shape, dtype=dtype, chunks=-1), attrs)
@@ -166,7 +161,8 @@ class Composite(ReducedStage):
         numbers["n_eff_median"] = n_eff.median([dim for dim in n_eff.dims if dim not in ("network", "class")])
         numbers = numbers.merge(summary_of_maps(mean, masks, area_weights(mean))).load()
         _warn(numbers)
-        return {"normalize": self.normalize, "where": result.attrs["where"], "classes": _by_class(numbers)}
+        networks = {"networks": mean.sizes["network"]} if "network" in mean.dims else {}
+        return {"normalize": self.normalize, "where": result.attrs["where"], **networks, "classes": _by_class(numbers)}
 
     def _relevance(self, context: Context) -> xr.Dataset:
         return context.sources["from"]
@@ -210,33 +206,53 @@ class Composite(ReducedStage):
 
         present = (result["n_all"] > 0).any("network").values
         coords = maps.coords.to_dataset().drop_dims("sample").compute().coords
-        result = result.assign_coords(coords | {"class": np.array(selection.classes, dtype=object)})
+        result = result.assign_coords(coords | self._class_coordinate(selection.classes))
         result = result.isel({"class": np.flatnonzero(present)})
         if "network" not in maps.dims:
             result = result.isel(network=0, drop=True)
         for name, attrs in self._variables(maps, physical="inputs_mean" in result).items():
             result[name].attrs = attrs
-        result["n_events"].attrs = {"long_name": "events with a sample in the composite"}
+        result["n_events"].attrs = {"long_name": "events with a sample in the composite", "units": "1"}
         return result.assign_attrs(
             normalize=self.normalize,
             where=" and ".join(selection.conditions),
             n_eff="n^2 / (n + 2 sum_k N_k r^k); N_k pairs k steps apart in one event, r autocorrelation at lag 1",
         )
 
+    @staticmethod
+    def _class_coordinate(classes: tuple[str, ...]) -> dict[str, Any]:
+        import numpy as np
+
+        return {"class": ("class", np.array(classes, dtype=object), {"long_name": "class of the samples"})}
+
     def _variables(self, maps: xr.DataArray, physical: bool) -> dict[str, dict[str, str]]:
         """Names and attributes of the maps of the composite."""
         units = {"percent": "%", "none": str(maps.attrs.get("units", "1"))}.get(self.normalize, "1")
         unweighted = {"comment": "relevance is a sum over inputs; it is not weighted by area"}
+        each = _NORMALIZED[self.normalize]
         variables = {
-            "relevance_mean": {"long_name": "mean relevance", "units": units} | unweighted,
-            "relevance_std": {"long_name": "standard deviation of relevance over samples", "units": units},
+            "relevance_mean": {"long_name": f"mean relevance{each}", "units": units} | unweighted,
+            "relevance_std": {"long_name": f"standard deviation over samples of relevance{each}", "units": units},
             "relevance_count": {"long_name": "number of samples", "units": "1"},
             "relevance_n_eff": {"long_name": "effective number of independent samples", "units": "1"},
             "relevance_sign_agreement": {"long_name": "fraction of samples with the sign of the mean", "units": "1"},
         }
         if physical:
             variables["inputs_mean"] = {"long_name": "mean input", "comment": "physical values, units of the channel"}
+            of_channels = {str(unit) for unit in maps["units"].values} if "units" in maps.coords else set()
+            if len(of_channels) == 1:
+                variables["inputs_mean"]["units"] = of_channels.pop()
         return variables
+
+
+_NORMALIZED = {
+    "max": ", each map divided by its largest |relevance|",
+    "l1": ", each map divided by its sum of |relevance|",
+    "percent": ", each map in percent of its sum of |relevance|",
+    "sum": ", each map divided by its sum",
+    "target": ", each map divided by its explained value",
+    "none": "",
+}
 
 
 def _by_class(numbers: xr.Dataset) -> dict[str, Any]:

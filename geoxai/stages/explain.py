@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 
 from geoxai.errors import OptionError
 from geoxai.names import unknown
-from geoxai.stages.predict import sample_block
+from geoxai.stages.predict import beside, sample_block
 from geoxai.stages.stage import Context, Layout, Reference, Stage, StoredStage
 
 if TYPE_CHECKING:
@@ -133,8 +133,7 @@ class Explain(StoredStage):
 
     def _sources(self, context: Context) -> tuple[xr.Dataset, Networks]:
         samples, networks = context.sources["from"], context.sources["model"]
-        beside = {name: samples[name] for name in ("label", "split") if name in samples.data_vars}
-        return samples.assign_coords(beside), networks.for_samples(samples)
+        return samples.assign_coords(beside(samples)), networks.for_samples(samples)
 
     def _positions(self, samples: xr.Dataset) -> np.ndarray:
         """Positions of the samples of the subset."""
@@ -146,7 +145,11 @@ class Explain(StoredStage):
         split = samples["split"].values if "split" in samples.coords else np.full(size, -1)
         positions = np.flatnonzero(split == SPLITS.index(self.subset))
         if positions.size == 0:
-            raise OptionError(f"no sample is in the split {self.subset!r}", fix="give samples a split", option="subset")
+            raise OptionError(
+                f"no sample is in the split {self.subset!r}",
+                fix=f"give the samples stage a split {self.subset}, or explain another",
+                option="subset",
+            )
         return positions
 
     def _require_target(self, networks: Networks, samples: xr.Dataset) -> None:
@@ -173,7 +176,9 @@ class Explain(StoredStage):
         template = inputs.coords.to_dataset().compute()
         members = (len(networks.modules),) if networks.dims else ()
         if members:
-            template = template.assign_coords(network=("network", np.arange(members[0]), {"long_name": "network"}))
+            template = template.assign_coords(
+                network=("network", np.arange(members[0]), {"long_name": "network trained from its own seed"})
+            )
         classifier = networks.task == "classification"
         units = {"units": networks.units} if networks.units else {"units": "1"}
 

@@ -95,7 +95,10 @@ class _GridIndex(_Classes):
         return ds
 
     def _field(self, context: Context) -> xr.DataArray:
-        """The variable, with dims (time, lat, lon)."""
+        """The variable, with dims (time, lat, lon), on a grid that has cells in 5S-5N, 170W-120W."""
+        from geoxai.grid.area import require_cells
+        from geoxai.grid.boxes import REGIONS
+
         ds: xr.Dataset = context.sources["from"]
         fields = [str(name) for name, da in ds.data_vars.items() if "time" in da.dims]
         name = self.variable or (fields[0] if len(fields) == 1 else None)
@@ -105,6 +108,7 @@ class _GridIndex(_Classes):
             raise OptionError(unknown("variable", name, fields), option="variable")
         if set(ds[name].dims) != {"time", "lat", "lon"}:
             raise OptionError(f"{name!r} has dims {ds[name].dims}; an index needs (time, lat, lon)", option="variable")
+        require_cells(ds[name], REGIONS["nino34"])
         return ds[name]
 
     def _nino34(self, context: Context) -> xr.DataArray:
@@ -179,10 +183,16 @@ class IndexOni(_GridIndex):
         return self._labels(oni(self._nino34(context)))
 
     def _monthly(self, context: Context) -> None:
-        from geoxai.grid.time import is_monthly
+        from geoxai.grid.time import is_every_month, time_text
 
-        if not is_monthly(self._field(context)["time"]):
-            raise OptionError("the ONI needs monthly fields, one per month", option="from")
+        time = self._field(context)["time"]
+        if not is_every_month(time):
+            shown = ", ".join(time_text(value) for value in time.values[:3])
+            raise OptionError(
+                f"the ONI needs monthly fields, month after month; these are of {shown}{', ...' * (time.size > 3)}",
+                fix="use index.nino34, which takes any times, or read monthly fields",
+                option="from",
+            )
 
 
 class IndexTable(_Classes):

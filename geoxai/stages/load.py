@@ -23,8 +23,12 @@ class Variable(BaseModel):
     units: str | None = Field(
         None,
         description="Unit wanted. Known conversions: K, degC, degF; Pa, hPa, kPa; m, cm, mm, km; kg m-2 and mm of "
-        "water; kg m-2 s-1, mm day-1, mm h-1; m s-1, km h-1, knot; 1, %, g kg-1. A variable that calls itself an "
-        "anomaly changes between K and degC without 273.15. Default: as in the files.",
+        "water; kg m-2 s-1, mm day-1, mm h-1; m s-1, km h-1, knot; 1, %, g kg-1. Default: as in the files.",
+    )
+    anomaly: bool | None = Field(
+        None,
+        description="Whether the numbers are differences, such as anomalies, which change between K and degC without "
+        "273.15. Default: whether the variable calls itself an anomaly.",
     )
     file_units: str | None = Field(
         None, description="Unit of the numbers in the files, where the files do not say or say wrong."
@@ -99,7 +103,9 @@ class LoadNetcdf(LazyStage):
         if self.variables is not None:
             options = {name: variable or Variable.model_validate({}) for name, variable in self.variables.items()}
             wanted = {
-                name: Wanted(variable.name, variable.units, variable.file_units, tuple(variable.missing))
+                name: Wanted(
+                    variable.name, variable.units, variable.file_units, tuple(variable.missing), variable.anomaly
+                )
                 for name, variable in options.items()
             }
         return open_netcdf(

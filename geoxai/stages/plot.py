@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 _MAPPED = ("composite", "relevance", "prediction", "grid", "samples")
+_LISTED = 12  # values of a coordinate that are listed where one was not found
 _PREFERRED = ("relevance_mean", "relevance", "prediction", "inputs")
 
 Value = str | int | float
@@ -29,7 +31,10 @@ class Contours(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
     from_: Annotated[str | None, Reference(*_MAPPED)] = Field(
-        None, alias="from", description="Stage whose field is drawn as lines. Default: the stage of the maps."
+        None,
+        alias="from",
+        description="Stage whose field is drawn as lines; fields over time are taken at the times of the maps. "
+        "Default: the stage of the maps.",
     )
     variable: str | None = Field(
         None, description="Its variable. Default: the mean inputs of a composite, else as for the maps."
@@ -113,10 +118,11 @@ class Maps(OutputStage):
     def write(self, context: Context) -> list[Path]:
         from geoxai.plotting.maps import plot_maps, save_figure
 
+        field = self._averaged(self._selected(self._field(context), strict=True))
         figure = plot_maps(
-            self._averaged(self._selected(self._field(context), strict=True)),
+            field,
             panels=self.panels,
-            contours=self._contour_lines(context),
+            contours=self._contour_lines(context, field),
             levels=self.contours.levels if self.contours else 6,
             center_lon=self.center_lon,
             extent=self.extent,
@@ -151,10 +157,14 @@ class Maps(OutputStage):
         dataset = context.sources["from" if self.contours.from_ is None else "contours.from"]
         return _variable(dataset, self.contours.variable, ("inputs_mean", *_PREFERRED), "contours.variable")
 
-    def _contour_lines(self, context: Context) -> xr.DataArray | None:
+    def _contour_lines(self, context: Context, field: xr.DataArray) -> xr.DataArray | None:
+        """The field of the lines, at the times of the maps where both have times."""
         if self.contours is None:
             return None
-        return self._averaged(self._selected(self._contour_field(context), strict=False))
+        contours = self._contour_field(context)
+        if "time" in contours.dims and "time" in field.coords:
+            contours = _at_times(contours, field["time"])
+        return self._averaged(self._selected(contours, strict=False))
 
     def _averaged(self, field: xr.DataArray) -> xr.DataArray:
         if "network" in field.dims and self.networks == "mean":
@@ -188,6 +198,21 @@ def _variable(dataset: xr.Dataset, wanted: str | None, preferred: tuple[str, ...
     return dataset[found]
 
 
+def _at_times(contours: xr.DataArray, time: xr.DataArray) -> xr.DataArray:
+    """A field over time at the times of some maps: along their dim, or one of it where they are of one time."""
+    from geoxai.grid.time import match_times, time_text
+
+    places = match_times(time.values.reshape(-1), contours["time"])
+    if (places < 0).any():
+        absent = time_text(time.values.reshape(-1)[places < 0][0])
+        raise OptionError(f"the contours have no time {absent}, which the maps have", option="contours")
+    if not time.dims:
+        return contours.isel(time=int(places[0]), drop=True)
+    (dim,) = time.dims
+    taken = contours.isel(time=places).drop_vars("time").swap_dims(time=dim)
+    return taken.assign_coords({dim: time[dim]} if dim in time.coords else {})
+
+
 def _space(field: xr.DataArray) -> set[Any]:
     return {*field["lat"].dims, *field["lon"].dims}
 
@@ -207,12 +232,19 @@ def _matches(coordinate: xr.DataArray, wanted: Value | list[Value]) -> int | lis
     for value in wanted if isinstance(wanted, list) else [wanted]:
         found = [i for i, there in enumerate(values) if _equal(there, value)]
         if not found:
-            raise OptionError(
-                unknown(str(coordinate.name), str(value), dict.fromkeys(map(str, values[:40]))),
-                option=f"select.{coordinate.name}",
-            )
+            name = str(coordinate.name)
+            if len(values) > _LISTED:
+                told = f"{name} has no {value}: it runs from {_short(values[0])} to {_short(values[-1])}"
+            else:
+                told = unknown(name, str(value), dict.fromkeys(map(_short, values)))
+            raise OptionError(told, option=f"select.{name}")
         places += found
     return places[0] if len(places) == 1 and not isinstance(wanted, list) else places
+
+
+def _short(value: Value) -> str:
+    """A value in a message, dates without the zeros of their time of day."""
+    return re.sub(r"(T00:00:00)?(\.0+)?$", "", value) if isinstance(value, str) else str(value)
 
 
 def _comparable(value: Any) -> Value:

@@ -58,7 +58,7 @@ class Predict(StoredStage):
 
         samples, networks = context.sources["from"], context.sources["model"].for_samples(context.sources["from"])
         inputs = samples["inputs"]
-        template = predictions_template(networks, inputs.assign_coords(_beside(samples)))
+        template = predictions_template(networks, inputs.assign_coords(beside(samples)))
         return Layout(template, "sample", sample_block(inputs, self.chunk, self.batch_size))
 
     def compute(self, context: Context, start: int, stop: int) -> xr.Dataset:
@@ -93,9 +93,15 @@ def sample_block(inputs: xr.DataArray, chunk: int | str, batch_size: int) -> int
     return -(-wanted // batch_size) * batch_size
 
 
-def _beside(samples: xr.Dataset) -> dict[str, xr.DataArray]:
-    """Labels and splits that a samples store holds as variables, to stand beside the predictions as coordinates."""
-    return {name: samples[name] for name in ("label", "split") if name in samples.data_vars}
+def beside(samples: xr.Dataset) -> dict[str, xr.DataArray]:
+    """What is to stand as coordinates beside what is computed of samples: labels, splits and true values of the target.
+
+    The values of a regression are called ``value``, as those of labels are.
+    """
+    found = {name: samples[name] for name in ("label", "split") if name in samples.data_vars}
+    if "target" in samples.data_vars and samples["target"].dims == ("sample",):
+        found["value"] = samples["target"]
+    return found
 
 
 STAGES: tuple[type[Stage], ...] = (Predict,)

@@ -73,6 +73,13 @@ class CropRegion(LazyStage):
             raise ValueError("give south first, then north")
         return value
 
+    @field_validator("region")
+    @classmethod
+    def _known(cls, value: str | None) -> str | None:
+        from geoxai.grid.boxes import known_region
+
+        return value if value is None else known_region(value)
+
     @model_validator(mode="after")
     def _one_box(self) -> CropRegion:
         if self.region is not None and (self.lat is not None or self.lon is not None):
@@ -81,7 +88,8 @@ class CropRegion(LazyStage):
 
     def open(self, context: Context) -> xr.Dataset:
         from geoxai.grid.area import area_weights
-        from geoxai.grid.regions import region, select_box
+        from geoxai.grid.boxes import region
+        from geoxai.grid.regions import select_box
 
         ds: xr.Dataset = context.sources["from"]
         if self.region is not None:

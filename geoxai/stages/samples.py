@@ -97,7 +97,8 @@ class Samples(StoredStage):
     missing: Literal["constant", "varying", "refuse"] = Field(
         "constant",
         description="Missing values that may be: in the same cells at all times, such as land; in cells that vary with "
-        "time (the mask `valid` then has a sample dim); or none.",
+        "time (the mask `valid` then has a sample dim); or none. The same holds for target maps, whose missing cells "
+        "stay missing and do not count in the loss.",
     )
     fill: float | Literal["mean"] = Field(
         0.0, description="What the network sees in masked cells: a scaled value, or the training mean of the channel."
@@ -285,7 +286,7 @@ class Samples(StoredStage):
         """One pass over all fields: where data are, and what training samples are like. Refuses undeclared gaps."""
         from geoxai.statistics.scaling import survey
         from geoxai.statistics.splits import SPLITS
-        from geoxai.statistics.stacking import refuse_empty, refuse_gaps
+        from geoxai.statistics.stacking import check_gaps, never, refuse_empty
 
         stack, training = choice.stack, choice.split == SPLITS.index("train")
         if self.split is None:
@@ -297,12 +298,11 @@ class Samples(StoredStage):
                 yield fields, training[start : start + len(fields)]
 
         found = survey(blocks())
-        if self.missing == "refuse" and not found.always.all():
-            refuse_gaps(stack, None, "allow it with missing: constant, or fill these cells before")
-        if self.missing == "constant" and not (found.always | found.never).all():
-            refuse_gaps(stack, found.never, "allow it with missing: varying, or fill or mask these cells before")
+        allowed = found.always if self.missing == "refuse" else found.always | found.never
+        if not allowed.all():  # reads the fields again, to name the first gap
+            check_gaps(stack, found.never, self.missing)
         if choice.image is not None:
-            refuse_gaps(choice.image, None, "fill these cells before: a target has a value everywhere")
+            check_gaps(choice.image, never(choice.image), self.missing)
         return found
 
     def _declared(self, stack: Stack) -> tuple[np.ndarray, np.ndarray] | None:

@@ -318,7 +318,7 @@ class Train(StoredStage):
 
     def _check(self, samples: xr.Dataset, module: nn.Module) -> None:
         """What can be wrong with the options before anything is trained."""
-        from geoxai.models.examples import classes_of, task_of
+        from geoxai.models.examples import SPLITS, classes_of, task_of
         from geoxai.models.training import penalised_weights
 
         penalised_weights(module, self._l2)
@@ -329,8 +329,15 @@ class Train(StoredStage):
             for name in self.class_weights:
                 if name not in classes:
                     raise OptionError(unknown("class", name, classes), option=f"class_weights.{name}")
-        if self.early_stopping is not None and "split" not in samples.variables:
-            raise OptionError("early stopping needs a validation split, the samples have none", option="early_stopping")
+        split = samples.get("split")
+        if self.early_stopping is not None and (
+            split is None or not (split.values == SPLITS.index("validation")).any()
+        ):
+            raise OptionError(
+                "early stopping needs a validation split, the samples have none",
+                fix="give the samples a validation split cut from the training years, or leave early_stopping out",
+                option="early_stopping",
+            )
 
     def _check_splits(self, samples: xr.Dataset, splits: dict[str, Any]) -> None:
         """What only the values tell: training samples there are, of every class."""

@@ -81,10 +81,12 @@ def fit_climatology(ds: xr.Dataset, years: tuple[int, int] | None = None, detren
     for name, parts in sums.items():
         units = ds[name].attrs.get("units")
         climatology, trend = _solve(parts)
-        fitted[f"{name}_climatology"] = climatology.assign_attrs(_attrs(ds[name], "monthly climatology", units))
+        fitted[f"{name}_climatology"] = climatology
+        fitted[f"{name}_climatology"].attrs = _attrs(ds[name], "monthly climatology", units)
         if trend is not None:
             per_year = f"{units} year-1" if units else None
-            fitted[f"{name}_trend"] = trend.assign_attrs(_attrs(ds[name], "linear trend", per_year))
+            fitted[f"{name}_trend"] = trend
+            fitted[f"{name}_trend"].attrs = _attrs(ds[name], "linear trend", per_year)
     fitted.attrs = {"fit_start": time_text(time[0]), "fit_end": time_text(time[-1]), "detrend": detrend}
     return fitted
 
@@ -101,6 +103,8 @@ def anomalies(ds: xr.Dataset, fitted: xr.Dataset) -> xr.Dataset:
     if absent:
         raise OptionError(f"the data have month {absent[0]}, the years of the fit have not", option="fit")
     position = xr.DataArray(np.searchsorted(known, month), dims="time")
+    elapsed = decimal_year(ds["time"]) - float(fitted["reference_year"]) if "reference_year" in fitted else None
+    fitted = fitted.drop_vars("reference_year", errors="ignore")  # a fact of the fit, not a place of the field
     result = anomaly_skeleton(ds)
     for name, da in ds.data_vars.items():
         if "time" not in da.dims:
@@ -113,8 +117,7 @@ def anomalies(ds: xr.Dataset, fitted: xr.Dataset) -> xr.Dataset:
         ]
         core: list[list[Hashable]] = [[], [], ["month"]]
         if f"{name}_trend" in fitted:
-            elapsed = decimal_year(ds["time"]) - float(fitted["reference_year"])
-            arguments += [xr.DataArray(elapsed, dims="time"), fitted[f"{name}_trend"].drop_vars("reference_year")]
+            arguments += [xr.DataArray(elapsed, dims="time"), fitted[f"{name}_trend"]]
             core += [[], []]
         dtype = result[name].dtype
         departure = xr.apply_ufunc(

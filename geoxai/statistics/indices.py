@@ -10,7 +10,7 @@ import xarray as xr
 
 from geoxai.errors import GeoxaiError
 from geoxai.grid.area import region_mean
-from geoxai.grid.regions import REGIONS
+from geoxai.grid.boxes import REGIONS
 from geoxai.grid.time import is_monthly, year_month
 from geoxai.statistics.flags import NO_CLASS, flag_attrs
 
@@ -28,8 +28,7 @@ def nino34(sst: xr.DataArray) -> xr.DataArray:
     Source of the box: Trenberth 1997, BAMS 78, 2771.
     """
     mean = region_mean(sst, REGIONS["nino34"])
-    attrs = {"units": sst.attrs["units"]} if "units" in sst.attrs else {}
-    return mean.rename("value").assign_attrs({**attrs, "long_name": "Nino 3.4 SST (5S-5N, 170W-120W)"})
+    return _described(mean, "Nino 3.4 SST (5S-5N, 170W-120W)")
 
 
 def base_period(year: int, first: int, last: int) -> tuple[int, int] | None:
@@ -72,9 +71,15 @@ def oni(monthly: xr.DataArray) -> xr.DataArray:
     anomaly = values - _base_means(values, month)
     mean = np.full(values.size, np.nan)
     mean[1:-1] = (anomaly[:-2] + anomaly[1:-1] + anomaly[2:]) / 3
-    attrs = {key: value for key, value in monthly.attrs.items() if key == "units"}
-    attrs["long_name"] = "Oceanic Nino Index, three-month mean against sliding 30-year bases"
-    return monthly.copy(data=mean[position]).rename("value").assign_attrs(attrs)
+    index = monthly.copy(data=mean[position])
+    return _described(index, "Oceanic Nino Index, three-month mean against sliding 30-year bases")
+
+
+def _described(index: xr.DataArray, title: str) -> xr.DataArray:
+    """An index as ``value``: its units and title, not the standard name and cell methods of the field it is made of."""
+    index = index.rename("value")
+    index.attrs = {key: value for key, value in index.attrs.items() if key == "units"} | {"long_name": title}
+    return index
 
 
 def _base_means(values: np.ndarray, month: np.ndarray) -> np.ndarray:

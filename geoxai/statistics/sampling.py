@@ -12,10 +12,9 @@ import xarray as xr
 
 from geoxai.errors import OptionError
 from geoxai.grid.coordinates import grid_difference
-from geoxai.grid.time import decimal_year, is_monthly, year_month, years
+from geoxai.grid.time import decimal_year, is_monthly, match_times, year_month, years
 from geoxai.names import unknown
 from geoxai.statistics.flags import NO_CLASS, flag_attrs, flag_classes, renumber
-from geoxai.statistics.joining import match_times
 from geoxai.statistics.splits import NO_SPLIT, SPLITS, Years, assign_splits
 from geoxai.statistics.stacking import Stack
 
@@ -121,8 +120,16 @@ def with_labels(
     if not values_known:
         return choice
     if choice.label is not None and (other == DROP or (other is None and (target == "class" or classes))):
+        if (choice.label == NO_CLASS).all():
+            raise OptionError(
+                f"none of the {choice.size} times of the inputs has a label of class {', '.join(choice.classes)}",
+                fix="check the labels, or name the class of all others with other",
+                option="labels",
+            )
         choice = choice.take(choice.label != NO_CLASS)
     if target == "value" and choice.value is not None:
+        if not np.isfinite(choice.value).any():
+            raise OptionError(f"none of the {choice.size} times of the inputs has a value", option="labels")
         choice = choice.take(np.isfinite(choice.value))
     return choice
 
@@ -206,7 +213,10 @@ def template(choice: Choice, valid: np.ndarray, mean: np.ndarray, sd: np.ndarray
         dataset[name] = (cells[: values.ndim], values, {"comment": physical})
     if choice.image is not None:
         image = choice.image
-        dataset = dataset.assign_coords(target_channel=("target_channel", np.array(image.names, dtype=object)))
+        names = np.array(image.names, dtype=object)
+        dataset = dataset.assign_coords(
+            target_channel=("target_channel", names, {"long_name": "variable of the target"})
+        )
         maps = dask.array.zeros((choice.size, len(image.names), *shape[2:]), dtype=np.float32, chunks=-1)
         attrs = _described(image.variables[0]) if len(image.names) == 1 else {}
         dataset["target"] = (("sample", "target_channel", *cells[1:]), maps, attrs)

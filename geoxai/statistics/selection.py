@@ -9,12 +9,11 @@ import numpy as np
 import xarray as xr
 
 from geoxai.errors import OptionError
-from geoxai.grid.time import months, years
+from geoxai.grid.time import match_times, months, years
 from geoxai.names import unknown
 from geoxai.statistics.conditions import evaluate, parse_condition
 from geoxai.statistics.events import time_steps
 from geoxai.statistics.flags import flag_classes, renumber
-from geoxai.statistics.joining import match_times
 
 ALL = "all"
 
@@ -51,7 +50,10 @@ class Selection:
         }
         if self.correct is not None:
             chosen["n_correct"] = (self.correct, "samples of the class predicted correctly")
-        return {name: self._count(which, used).assign_attrs(long_name=text) for name, (which, text) in chosen.items()}
+        counts = {name: self._count(which, used) for name, (which, _) in chosen.items()}
+        for name, count in counts.items():
+            count.attrs = {"long_name": chosen[name][1], "units": "1"}
+        return counts
 
     def _count(self, which: xr.DataArray, used: xr.DataArray) -> xr.DataArray:
         members = [(which & (self.group == position)).sum("sample") for position in range(len(self.classes))]

@@ -10,8 +10,7 @@ import xarray as xr
 
 from geoxai.errors import InputError, OptionError
 from geoxai.grid.coordinates import grid_difference, spatial_dims
-from geoxai.grid.time import time_text
-from geoxai.statistics.joining import match_times
+from geoxai.grid.time import match_times, time_text
 
 READ_BYTES = 64 * 2**20
 
@@ -100,7 +99,24 @@ def refuse_empty(stack: Stack, start: int, fields: np.ndarray) -> None:
         )
 
 
-def refuse_gaps(stack: Stack, land: np.ndarray | None, fix: str) -> None:
+def never(stack: Stack) -> np.ndarray:
+    """Cells ``(channel, row, column)`` that have data at no time; refuses a field in which every cell is missing."""
+    found = np.zeros((len(stack.names), *stack.grid.shape), dtype=bool)
+    for start, fields in stack.blocks():
+        refuse_empty(stack, start, fields)
+        found |= np.isfinite(fields).any(axis=0)
+    return ~found
+
+
+def check_gaps(stack: Stack, empty: np.ndarray, missing: str) -> None:
+    """Refuse missing values that the option ``missing`` of ``samples`` does not allow; ``empty`` as ``never`` gives."""
+    if missing == "refuse":
+        _refuse_gaps(stack, None, "allow it with missing: constant, or fill these cells before")
+    elif missing == "constant":
+        _refuse_gaps(stack, empty, "allow it with missing: varying, or fill or mask these cells before")
+
+
+def _refuse_gaps(stack: Stack, land: np.ndarray | None, fix: str) -> None:
     """Refuse, naming variable and first time, missing values outside ``land`` (channel, row, column)."""
     for start, fields in stack.blocks():
         gaps = ~np.isfinite(fields) & (True if land is None else ~land)

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from geoxai.errors import GeoxaiError, InputError, OptionError
 from geoxai.grid.area import EARTH_RADIUS, area_weights, part_in_region, region_mean
+from geoxai.grid.boxes import REGIONS, Region
 from geoxai.grid.coordinates import orient
 from geoxai.grid.masks import mask_onto, require_values
-from geoxai.grid.regions import REGIONS, Region
 from geoxai.grid.time import decimal_year, in_range, is_monthly, match_times, select_time, time_text, year_month, years
 from geoxai.readers.netcdf import open_netcdf
 
@@ -151,3 +151,5 @@ def test_months_match_across_calendars_and_days() -> None:
     daily = np.arange("1980-01-01", "1980-01-05", dtype="M8[D]").astype("M8[ns]")
     assert not is_monthly(daily)
     assert match_times(daily, daily[2:]).tolist() == [-1, -1, 0, 1]
+    scans = daily[0] + np.array([0, 500, 1500], "m8[ms]")
+    assert match_times(scans, scans).tolist() == [0, 1, 2]

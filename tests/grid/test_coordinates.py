@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geoxai.errors import GeoxaiError, OptionError
+from geoxai.grid.boxes import REGIONS, Region, region
 from geoxai.grid.coordinates import (
     grid_difference,
     latitude_direction,
@@ -16,7 +17,7 @@ from geoxai.grid.coordinates import (
     orientation_order,
     same_grid,
 )
-from geoxai.grid.regions import REGIONS, Region, region, region_mask, select_box
+from geoxai.grid.regions import region_mask, select_box
 
 directions = st.sampled_from(["ascending", "descending"])
 conventions = st.sampled_from(["0..360", "-180..180"])

@@ -119,6 +119,25 @@ def test_scaling_goes_through_physical_values():
     np.testing.assert_allclose(seen[:, 1], inputs.values[:, 0] + 10)
 
 
+@pytest.mark.parametrize("varying", [False, True])
+def test_filled_cells_keep_their_fill_value_whatever_the_network_scales(varying):
+    inputs = field()
+    valid = xr.ones_like(inputs, dtype=bool)
+    valid[:, 1, 0, 2] = False
+    valid[0, 0, 1, 1] = not varying
+    inputs = inputs.where(valid, -7.0)
+    constants = {"scaling_mean": ("channel", [10.0, 20.0, 30.0]), "scaling_sd": ("channel", [1.0, 2.0, 3.0])}
+    samples = xr.Dataset({"inputs": inputs, "valid": valid if varying else valid[0], **constants})
+    adapter = Adapter(scaling={"a": (1.0, 2.0), "b": (0.0, 5.0), "c": (0.0, 1.0)}).for_samples(samples)
+    for part in (inputs, inputs.isel(sample=[1, 0])):
+        seen = adapter.to_network(part)
+        where = valid.sel(sample=part["sample"].values)
+        assert (seen[~where.values] == -7).all()
+        expected = np.stack([part[:, 0] + 10 - 1, part[:, 1] * 2 + 20, part[:, 2] * 3 + 30], 1)
+        expected = expected / np.array([2, 5, 1])[:, None, None]
+        np.testing.assert_allclose(seen[where.values], expected[where.values], rtol=1e-6)
+
+
 def test_without_scaling_samples_reach_the_network_bit_by_bit():
     inputs = field() * np.float32(1 / 3)
     samples = xr.Dataset({"inputs": inputs, "scaling_mean": ("channel", [9.0] * 3)}, coords={"channel": list(NAMES)})

@@ -76,6 +76,33 @@ def test_baselines_never_see_test_targets():
     assert again["climatology"]["test"]["rmse"] > 90
 
 
+@pytest.mark.filterwarnings("error")
+def test_land_in_target_maps_is_no_matter():
+    """The same scores as of maps whose land is filled with anything, over the cells that are not land."""
+    rng = np.random.default_rng(1)
+    n = 40
+    maps = rng.normal(size=(n, 1, 2, 3)).astype(np.float32)
+    samples = xr.Dataset(
+        {
+            "inputs": (("sample", "channel", "lat", "lon"), rng.normal(size=(n, 1, 2, 3)).astype(np.float32)),
+            "target": (("sample", "target_channel", "lat", "lon"), maps),
+            "split": ("sample", np.repeat([0, 2], n // 2).astype(np.int8)),
+        }
+    )
+    land = samples.copy(deep=True)
+    land["target"][:, 0, 1, 2] = np.nan
+    inputs = {
+        name: samples["inputs"].values[samples["split"] == i].reshape(n // 2, -1)
+        for i, name in ((0, "train"), (2, "test"))
+    }
+    cells = maps.reshape(n, -1)[:, :5]
+    predicted, _ = module.linear_model(inputs, {"train": cells[: n // 2], "test": cells[n // 2 :]}, None)
+    expected = np.sqrt(np.square(predicted["test"] - cells[n // 2 :]).mean())
+    assert baselines(land, "image", ())["linear"]["test"]["rmse"] == pytest.approx(expected, rel=1e-6)
+    land["target"][3, 0, 0, 0] = np.nan
+    assert "vary in time" in baselines(land, "image", ())["linear"]["not_fitted"]
+
+
 def test_what_is_too_large_for_a_linear_model_is_said(monkeypatch):
     monkeypatch.setattr(module, "LARGEST", 4)
     samples = xr.Dataset(

@@ -210,8 +210,9 @@ def test_contours_follow_the_class_of_their_panel(globe):
 def test_titles_come_from_coordinates(globe):
     names = xr.DataArray(["la_nina", "el_nino"], dims="class", name="class")
     field = xr.concat([globe, globe], names).assign_coords(n=("class", [120, 98]))
-    assert [axes.get_title() for axes in panels_of(plot_maps(field))] == ["la nina, n = 120", "el nino, n = 98"]
-    month = globe.assign_coords(time=np.datetime64("1998-05-01", "ns"))
+    assert [axes.get_title() for axes in panels_of(plot_maps(field))] == ["La Niña, n = 120", "El Niño, n = 98"]
+    start = np.datetime64("1998-01-01", "ns")
+    month = globe.assign_coords(time=np.datetime64("1998-05-01", "ns"), forecast_reference_time=start)
     assert [axes.get_title() for axes in panels_of(plot_maps(month))] == ["1998-05-01"]
 
 

@@ -120,7 +120,24 @@ def test_shares_stand_beside_area_shares():
     counts, regions = section.blocks
     assert counts == Table("", (), (("samples", "111"),))
     assert regions == Table(
-        "regions", ("", "relevance share", "area share"), (("nino34", "0.21", "0.03"), ("nino12", "0.1", "0.01"))
+        "regions", ("", "relevance share", "area share"), (("Nino 3.4", "0.21", "0.03"), ("Nino 1+2", "0.1", "0.01"))
+    )
+
+
+def test_numbers_of_several_networks_are_told_by_mean_and_range():
+    regions = {
+        "nino34": {"relevance_share": [0.2, 0.3, 0.4], "cell_share": 0.03, "area_share": 0.05},
+        "nino3": {"relevance_share": [0.1, None, 0.2], "cell_share": 0.04, "area_share": 0.06},
+    }
+    of_class = {"n_used": [9, 9, 9], "centroid_longitude": [359.0, 1.0, 3.0], "regions": regions}
+    networks, section = blocks_of({"networks": 3, "classes": {"el_nino": of_class}})
+    assert networks.rows == (("networks", "3; numbers are means over them, with lowest and highest"),)
+    ((numbers, shares),) = (block.blocks for block in section.blocks)
+    assert numbers.rows == (("n used", "9"), ("centroid longitude", "1 (359 to 3)"))
+    assert shares.header == ("", "relevance share", "cell share", "area share")
+    assert shares.rows == (
+        ("Nino 3.4", "0.3 (0.2 to 0.4)", "0.03", "0.05"),
+        ("Nino 3", "0.15 (0.1 to 0.2, 1 without)", "0.04", "0.06"),
     )
 
 

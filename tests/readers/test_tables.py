@@ -79,7 +79,7 @@ def test_label_tables_by_sample_and_by_named_columns(tmp_path: Path) -> None:
     ("text", "message"),
     [("time,class\n1998-13,a\n", "line 2: '1998-13' is not a date"),
      ("time,class\n1998-01,a\n1998-02\n", "line 3: 1 columns, the header has 2"),
-     ("time,class\n1998-01,a\n1998-01,b\n", "lines 2 and 3 are both for time 1998-01-01"),
+     ("time,class\n1998-01,a\n1998-01,b\n", "lines 2 and 3 are both for time 1998-01-01$"),
      ("time,value\n1998-01,warm\n", "line 2: 'warm' in column 'value' is not a number"),
      ("time,colour\n1998-01,red\n", "neither a class nor a value column"),
      ("place,class\n1998-01,red\n", "no column of times or samples"),

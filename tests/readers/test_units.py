@@ -42,7 +42,10 @@ def test_an_anomaly_changes_scale_without_the_offset() -> None:
     da = xr.DataArray(np.array([1.5]), dims="x", name="sst", attrs={"long_name": "SST anomaly", "units": "K"})
     assert float(to_units(da, "degC", "K")[0]) == 1.5
     assert float(to_units(da, "degF", "K")[0]) == pytest.approx(2.7)
-    assert float(to_units(da.assign_attrs(long_name="SST"), "degC", "K")[0]) == pytest.approx(1.5 - 273.15)
+    plain = da.assign_attrs(long_name="SST")
+    assert float(to_units(plain, "degC", "K")[0]) == pytest.approx(1.5 - 273.15)
+    assert float(to_units(plain, "degC", "K", difference=True)[0]) == 1.5
+    assert float(to_units(da, "degC", "K", difference=False)[0]) == pytest.approx(1.5 - 273.15)
 
 
 def test_unknown_conversions_name_variable_and_units() -> None:

@@ -245,7 +245,7 @@ def test_effective_numbers_lie_between_events_and_samples(tmp_path):
         ({"by_variable": "lable"}, OptionError, "unknown variable 'lable'; did you mean 'label'"),
         ({"by_variable": "confidence"}, OptionError, "holds no classes"),
         ({"where": "confidense > 0.5"}, OptionError, "did you mean 'confidence'"),
-        ({"regions": ["nino35"]}, OptionError, "unknown region 'nino35'"),
+        ({"regions": ["nino35"]}, ValidationError, "unknown region 'nino35'"),
         ({"normalize": "maximum"}, ValidationError, "max"),
     ],
 )
@@ -253,6 +253,19 @@ def test_mistakes_are_told_before_anything_is_computed(tmp_path, options, error,
     relevance, samples = stores()
     with pytest.raises(error, match=message):
         Composite(**options).skeleton(Context("composite", tmp_path, {"from": relevance, "samples": samples}))
+
+
+def test_variables_say_what_they_hold(tmp_path):
+    relevance, samples = stores()
+    result = build(tmp_path, relevance, samples, normalize="max")[2]
+    assert result["relevance_mean"].attrs["long_name"] == "mean relevance, each map divided by its largest |relevance|"
+    assert result["relevance_mean"].attrs["units"] == "1"
+    assert result["inputs_mean"].attrs["units"] == "degC"
+    for name in ("n_all", "n_used", "n_correct", "n_empty", "n_nonpositive", "n_events"):
+        assert set(result[name].attrs) == {"long_name", "units"}, name
+    relevance["relevance"].attrs["units"] = "K"
+    assert build(tmp_path, relevance, normalize="none")[2]["relevance_mean"].attrs["units"] == "K"
+    assert build(tmp_path, relevance, normalize="percent")[2]["relevance_mean"].attrs["units"] == "%"
 
 
 def test_relevance_of_other_samples_is_refused(tmp_path):

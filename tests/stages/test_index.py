@@ -77,8 +77,32 @@ def test_fields_that_cannot_give_an_index(tmp_path: Path) -> None:
         fit(source().isel(time=[0, 0, 1]))
     with pytest.raises(InputError, match="'sst' has no value in any cell at 1980-01-01"):
         fit(source().where(False))
-    with pytest.raises(OptionError, match="no cell of 5S-5N"):
+    with pytest.raises(InputError, match="no value in 5S-5N"):
         fit(source().where(source()["lon"] < 100), IndexNino34)
+
+
+@pytest.mark.parametrize("stage", [IndexNino34, IndexOni])
+def test_fields_elsewhere_are_refused_while_planning(tmp_path: Path, stage: type) -> None:
+    elsewhere = source().isel(lon=slice(0, 20))
+    with pytest.raises(OptionError, match="no cell in -5 to 5 north, -170 to -120 east: sst lies in") as caught:
+        stage.model_validate({}).skeleton(Context("enso", tmp_path, {"from": elsewhere}))
+    assert caught.value.option == "from"
+
+
+@pytest.mark.parametrize("step", [3, 12])
+def test_seasons_and_years_make_no_oni(tmp_path: Path, step: int) -> None:
+    sparse = source().isel(time=slice(None, None, step))
+    with pytest.raises(OptionError, match="month after month; these are of 1980-01-01"):
+        IndexOni.model_validate({}).skeleton(Context("enso", tmp_path, {"from": sparse}))
+    IndexNino34.model_validate({}).skeleton(Context("enso", tmp_path, {"from": sparse}))
+
+
+@pytest.mark.parametrize("stage", [IndexNino34, IndexOni])
+def test_an_index_is_not_called_by_the_standard_name_of_its_field(tmp_path: Path, stage: type) -> None:
+    field = source()
+    field["sst"].attrs |= {"standard_name": "sea_surface_temperature", "cell_methods": "time: mean"}
+    attrs = stored(tmp_path, stage.model_validate({}), field)["value"].attrs
+    assert set(attrs) == {"units", "long_name"}
 
 
 def test_tables(tmp_path: Path, shared_data: Path) -> None:

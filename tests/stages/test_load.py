@@ -46,6 +46,14 @@ def test_variable_unit_time_and_box(tmp_path: Path) -> None:
     assert skeleton.sizes == ds.sizes
 
 
+def test_anomalies_that_do_not_say_so_are_declared(tmp_path: Path) -> None:
+    da = save(tmp_path / "tos.nc", np.arange(0, 360, 30.0))
+    for anomaly, offset in ((True, 0), (None, 273.15)):
+        variables = {"tos": {"units": "K", "anomaly": anomaly}}
+        stage = LoadNetcdf.model_validate({"path": str(tmp_path / "*.nc"), "variables": variables})
+        np.testing.assert_allclose(stage.open(context(tmp_path))["tos"].values, da.values + offset, rtol=1e-6)
+
+
 def test_a_list_of_names_and_no_names(tmp_path: Path) -> None:
     save(tmp_path / "tos.nc", np.arange(0, 360, 30.0))
     for variables in (["tos"], {"tos": None}, None):

@@ -100,6 +100,35 @@ def test_contours_of_another_stage_are_taken_at_the_same_time(relevance, tmp_pat
     np.testing.assert_array_equal(kwargs["contours"], 2 * relevance["relevance"].values[2, 0])
 
 
+@pytest.mark.parametrize("select", [{}, {"time": ["1998-03", "1998-05"]}])
+@pytest.mark.parametrize("maps", ["relevance", "grid"])
+def test_contours_are_matched_by_month_in_every_calendar(relevance, tmp_path, drawn, maps, select):
+    months = xr.date_range("1997-11-16", periods=10, freq="MS").shift(15, "D")
+    field = np.random.default_rng(0).standard_normal((10, 9, 18))
+    anomaly = xr.Dataset({"sst": (("time", "lat", "lon"), field)}, {"time": months, "lat": LAT, "lon": LON})
+    if maps == "grid":
+        relevance = relevance.swap_dims(sample="time").drop_vars("sample")
+    stage = Maps.model_validate({"select": select, "contours": {"from": "anomaly", "variable": "sst"}})
+    stage.write(Context("maps", tmp_path, {"from": relevance, "contours.from": anomaly}))
+    wanted = [(t.year, t.month) for t in drawn[0][0]["time"].values]
+    places = [[(t.year, t.month) for t in months].index(month) for month in wanted]
+    np.testing.assert_array_equal(drawn[0][1]["contours"], field[places])
+
+
+def test_contours_that_lack_a_time_are_refused(relevance, tmp_path):
+    early = xr.Dataset({"sst": relevance["relevance"].isel(channel=0, drop=True).swap_dims(sample="time")[:3]})
+    stage = Maps.model_validate({"contours": {"from": "anomaly", "variable": "sst"}})
+    with pytest.raises(OptionError, match="the contours have no time 1998-04-01, which the maps have"):
+        stage.write(Context("maps", tmp_path, {"from": relevance, "contours.from": early}))
+
+
+def test_an_absent_time_is_told_with_the_range_there_is(relevance, tmp_path):
+    time = xr.date_range("1998-01", periods=20, freq="MS")
+    long = xr.Dataset({"sst": (("time", "lat", "lon"), np.zeros((20, 9, 18)))}, {"time": time, "lat": LAT, "lon": LON})
+    with pytest.raises(OptionError, match=r"time has no 1971-01: it runs from 1998-01-01 to 1999-08-01$"):
+        Maps(select={"time": "1971-01"}).write(Context("maps", tmp_path, {"from": long}))
+
+
 @pytest.mark.parametrize(
     ("select", "samples"),
     [

@@ -47,6 +47,18 @@ def test_a_single_network_has_no_network_dim(tmp_path):
     assert result["probability"].dims == ("sample", "class")
 
 
+def test_true_values_stand_beside_predicted_ones(tmp_path):
+    import torch
+
+    class Value(torch.nn.Module):
+        def forward(self, x):
+            return x[:, 0, 0, :1]
+
+    data = samples(kind="value")
+    result = filled(Predict(), context(tmp_path, from_=data, model=networks(Value(), task="regression")))
+    np.testing.assert_array_equal(result["value"], data["target"])
+
+
 @pytest.mark.parametrize("chunk", [1, 16, 40, "auto"])
 def test_the_chunk_changes_no_bit(tmp_path, chunk):
     whole = filled(

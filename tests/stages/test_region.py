@@ -32,7 +32,8 @@ def test_a_named_region_is_cut_out(tmp_path: Path) -> None:
     assert (ds.sizes["lat"], ds.sizes["lon"]) == (2, 10)
     assert (float(ds["lon"].min()), float(ds["lon"].max())) == (192.5, 237.5)
     xr.testing.assert_equal(ds, run(tmp_path, {"lat": [-5, 5], "lon": [190, 240]}))
-    with pytest.raises(OptionError, match="did you mean 'nino34'"):
+    xr.testing.assert_equal(ds, run(tmp_path, {"region": "Nino 3.4"}))
+    with pytest.raises(ValidationError, match="did you mean 'nino34'"):
         run(tmp_path, {"region": "nino34x"})
 
 

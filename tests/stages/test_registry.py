@@ -8,10 +8,10 @@ import pytest
 import geoxai.stages
 from geoxai.errors import GeoxaiError
 from geoxai.stages.load import LoadNetcdf
-from geoxai.stages.region import Region
+from geoxai.stages.region import CropRegion
 
 
-class Mine(Region):
+class Mine(CropRegion):
     """A stage of another package."""
 
     use = "mine"
@@ -42,7 +42,7 @@ def test_a_stage_of_another_package_is_found(offered: Callable[..., None], monke
     [
         ({"mine": "nowhere:Mine"}, "the stage 'mine' .nowhere:Mine. cannot be loaded: ModuleNotFoundError"),
         ({"mine": "geoxai.errors:InputError"}, "it is no Stage class with that name"),
-        ({"mine": "geoxai.stages.region:Region"}, "it is no Stage class with that name"),
+        ({"mine": "geoxai.stages.region:CropRegion"}, "it is no Stage class with that name"),
         ({"load_netcdf": "geoxai.stages.load:LoadNetcdf"}, "there is a stage 'load.netcdf' already"),
     ],
 )

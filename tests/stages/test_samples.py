@@ -135,6 +135,30 @@ def test_image_targets(tmp_path):
     assert store["time"].dt.year.min() == 2001
 
 
+def test_target_maps_may_miss_land_but_not_more_than_declared(tmp_path):
+    def make(image, **options):
+        return build(tmp_path, {"inputs": [grid()], "image": image}, image="i", split=SPLIT, **options)
+
+    land = grid(seed=5, land=[(1, 2)])
+    target = make(land)["target"]
+    assert target[:, 0, 1, 2].isnull().all()
+    assert target.notnull().sum() == target.sizes["sample"] * 11
+    with pytest.raises(InputError, match="sst has 1 missing values at 2000-01-01"):
+        make(land, missing="refuse")
+    gap = grid(seed=5).load()
+    gap["sst"][3, 0, 0] = np.nan
+    with pytest.raises(InputError, match="at 2000-04-01 in cells that have data at other times"):
+        make(gap)
+    assert make(gap, missing="varying")["target"].isnull().sum() == 1
+
+
+def test_labels_that_name_no_class_of_any_time_are_told(tmp_path):
+    table = labels()
+    table["label"][:] = -1
+    with pytest.raises(OptionError, match="none of the 96 times of the inputs has a label of class"):
+        build(tmp_path, {"inputs": [grid()], "labels": table}, labels="l")
+
+
 @pytest.mark.parametrize("block", [1, 7, 1000])
 def test_units_of_any_size_give_the_same(tmp_path, block):
     whole = build(tmp_path, {"inputs": [grid(land=[(1, 1)])]}, split=SPLIT)

@@ -261,6 +261,8 @@ def test_early_stopping_without_validation_samples_is_refused(tmp_path):
     with pytest.raises(OptionError, match="validation") as error:
         Train(early_stopping={}).compute(context(tmp_path, from_=data), 0, 1)
     assert error.value.option == "early_stopping"
+    with pytest.raises(OptionError, match="needs a validation split"):
+        Train(early_stopping={}).skeleton(context(tmp_path, from_=data))
 
 
 def test_a_training_that_diverges_says_so(tmp_path):

@@ -33,6 +33,7 @@ def test_anomalies_are_residuals_of_an_explicit_fit(detrend: str, years: tuple[i
     fitted = fit_climatology(ds, years, detrend)  # type: ignore[arg-type]
     result = anomalies(ds.chunk(time=17), fitted)["tas"]
     assert result.chunks is not None
+    assert set(result.coords) == {"time", "lat", "lon"}
     for i, j in np.ndindex(2, 3):
         x = ds["tas"].values[:, i, j]
         valid = used & ~np.isnan(x)
