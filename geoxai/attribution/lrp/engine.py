@@ -12,6 +12,7 @@ from torch import Tensor
 
 from geoxai.attribution.calls import names_in
 from geoxai.attribution.lrp.graph import Node, Value
+from geoxai.attribution.lrp.keras_paths import keras_paths
 from geoxai.attribution.lrp.ledger import Ledger
 from geoxai.attribution.lrp.maps import Dense, Product, WeightCache
 from geoxai.attribution.lrp.mode import LrpMode
@@ -75,6 +76,7 @@ def module_paths(model: object) -> dict[int, str]:
     paths = {id(module): name for name, module in model.named_modules()}
     paths.update({id(tensor): name for name, tensor in model.named_parameters()})
     paths.update({id(tensor): name for name, tensor in model.named_buffers()})
+    paths.update(keras_paths(model))
     return paths
 
 

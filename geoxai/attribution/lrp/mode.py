@@ -12,7 +12,13 @@ from torch import Tensor
 
 from geoxai.attribution.calls import operation, out_of_place, without_flag
 from geoxai.attribution.closing import Closing
-from geoxai.attribution.lrp import linear_operators  # noqa: F401  (enters its operators in the table)
+from geoxai.attribution.lrp import (  # noqa: F401  (enter their operators in the table)
+    contraction_operators,
+    gates,
+    linear_operators,
+    norm_operators,
+    resampling_operators,
+)
 from geoxai.attribution.lrp.graph import Refusal, tensors_in
 from geoxai.attribution.lrp.operators import OPERATORS, READS, VALUE_READS, Call, refuse
 from geoxai.attribution.lrp.tape import Tape
@@ -59,7 +65,7 @@ class LrpMode(Closing):
         return result
 
     def _cross(self, func: Callable, name: str, args: tuple, kwargs: dict[str, Any]) -> Any:
-        call = Call(self.tape, name, func, args, kwargs)
+        call = Call(self.tape, name, func, args, kwargs, self._compute)
         try:
             if name not in OPERATORS:
                 raise Refusal(

@@ -114,6 +114,7 @@ class DerivativeNode(Node):
         self.outputs = outputs
         self.samples = samples
         self.born = born
+        self.order: tuple[int, ...] | None = None  # of axes, where the operation permutes them and nothing else
 
     def backward(self, relevances: list[Tensor | None], rule: Rule | None, ledger: Ledger) -> list[Tensor | None]:
         present = [i for i, relevance in enumerate(relevances) if relevance is not None]

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from geoxai.attribution.calls import copy_of, names_in
 from geoxai.attribution.lrp.graph import Refusal, Value, tensors_in
-from geoxai.attribution.lrp.nodes import RefusedNode, record_index, record_pass
+from geoxai.attribution.lrp.merging import order_of
+from geoxai.attribution.lrp.nodes import DerivativeNode, RefusedNode, record_index, record_pass
 from geoxai.attribution.lrp.tape import Tape
 
 
@@ -29,10 +30,16 @@ class Call:
     func: Callable
     args: tuple
     kwargs: dict[str, Any]
+    cross: Callable | None = None  # how the mode runs an operation
 
     def run(self) -> Any:
         """The operation itself."""
         return self.func(*self.args, **self.kwargs)
+
+    def through(self, func: Callable, *args: Any, **kwargs: Any) -> Any:
+        """Run a part of the operation so that it goes through the table itself."""
+        assert self.cross is not None
+        return self.cross(func, args, kwargs)
 
     def bind(self, parameters: Callable) -> Any:
         """The arguments by name; ``parameters`` is a function with the operation's signature that returns them."""
@@ -116,7 +123,15 @@ def dropout(call: Call) -> Any:
 )
 def index_map(call: Call) -> Any:
     """Moves or selects values of one tensor."""
-    return record_index(call.tape, call.name, call.func, call.args, call.kwargs)
+    result = record_index(call.tape, call.name, call.func, call.args, call.kwargs)
+    if call.name in PERMUTATIONS and isinstance(result, Tensor):
+        node = call.tape.nodes[-1]
+        if isinstance(node, DerivativeNode):
+            node.order = order_of(call.func, call.args, call.kwargs, result.ndim)
+    return result
+
+
+PERMUTATIONS = names_in("permute transpose t T mT H mH adjoint movedim moveaxis swapaxes swapdims")
 
 
 @operator("detach data lift_fresh detach_copy identity")
