@@ -99,16 +99,17 @@ def multi_head_attention(call: Call) -> Any:
 
 
 def _joint_mask(q: Tensor, k: Tensor, mask: Tensor | None, padding: Tensor | None) -> Tensor | None:
-    """What is added to scores (batch, heads, queries, keys); boolean masks are True where a key does not take part."""
+    """What is added to scores ([batch,] heads, queries, keys). Boolean masks are True where a key takes no part."""
+    shapes = (
+        (*q.shape[:-2], q.shape[-2], k.shape[-2]) if mask is not None and mask.ndim == 3 else (q.shape[-2], k.shape[-2]),
+        (*q.shape[:-3], 1, 1, k.shape[-2]),
+    )
     total = None
-    for given in (mask, padding):
+    for given, shape in zip((mask, padding), shapes):
         if given is None:
             continue
         if given.dtype == torch.bool:
             given = torch.zeros_like(given, dtype=q.dtype).masked_fill_(given, -torch.inf)
-        if given is padding or given.ndim == q.ndim - 2 and given.shape[-1] == k.shape[-2] and mask is None:
-            given = given.unsqueeze(-2).unsqueeze(-2)
-        elif given.ndim == 3:
-            given = given.reshape(*q.shape[:-2], *given.shape[-2:])
+        given = given.reshape(shape)
         total = given if total is None else total + given
     return total

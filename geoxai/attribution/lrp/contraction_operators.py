@@ -145,7 +145,7 @@ def add_at_index(call: Call) -> Any:
         leaf = added.data.requires_grad_()
         with torch.enable_grad():
             output = function(zeros, dim, index, leaf)
-        sums = Fixed(lambda x: function(torch.zeros_like(zeros), dim, index, x), leaf, output)
+        sums = Fixed(lambda x: function(zeros, dim, index, x.expand(leaf.shape)), leaf, output)
         known = call.value(added)
         assert known is not None
         z = output.detach()

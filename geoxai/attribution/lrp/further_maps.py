@@ -32,13 +32,13 @@ class Centred:
     def apply(self, x: Tensor, part: str = "full") -> Tensor:
         grouped = x.reshape(len(x), *self.shape[1:])
         own, others = self._weights(part)
-        return (own * grouped + others * (grouped.sum(self.axes, keepdim=True) - grouped)).reshape(x.shape)
+        return (own * grouped + others * (grouped.sum(self.axes, keepdim=True) - grouped)).reshape(-1, *x.shape[1:])
 
     def transpose(self, values: Tensor, part: str = "full") -> Tensor:
         grouped = values.reshape(len(values), *self.shape[1:])
         own, others = self._weights(part)
         weighted = (others * grouped).expand_as(grouped)
-        return (own * grouped + weighted.sum(self.axes, keepdim=True) - weighted).reshape(values.shape)
+        return (own * grouped + weighted.sum(self.axes, keepdim=True) - weighted).reshape(-1, *values.shape[1:])
 
     def _weights(self, part: str) -> tuple[Tensor, Tensor]:
         """Weight of a value for itself and for each other value of its group."""

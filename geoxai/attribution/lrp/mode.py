@@ -13,10 +13,12 @@ from torch import Tensor
 from geoxai.attribution.calls import operation, out_of_place, without_flag
 from geoxai.attribution.closing import Closing
 from geoxai.attribution.lrp import (  # noqa: F401  (enter their operators in the table)
+    attention_operators,
     contraction_operators,
     gates,
     linear_operators,
     norm_operators,
+    recurrent_operators,
     resampling_operators,
 )
 from geoxai.attribution.lrp.graph import Refusal, tensors_in

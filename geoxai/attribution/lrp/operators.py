@@ -159,7 +159,7 @@ def conversion(call: Call) -> Any:
 
 @operator(
     "cat stack hstack vstack dstack column_stack row_stack where masked_fill setitem copy tril triu index_put "
-    "index_copy index_fill slice_scatter select_scatter masked_scatter diagonal_scatter"
+    "index_copy index_fill scatter slice_scatter select_scatter masked_scatter diagonal_scatter"
 )
 def join(call: Call) -> Any:
     """Joins values of the input with others, or with constants."""
@@ -183,7 +183,7 @@ def join(call: Call) -> Any:
 
 
 KEEPS_SHAPE = names_in(
-    "masked_fill setitem tril triu index_put index_copy index_fill slice_scatter select_scatter masked_scatter "
+    "masked_fill setitem tril triu index_put index_copy index_fill scatter slice_scatter select_scatter masked_scatter "
     "diagonal_scatter"
 )
 
