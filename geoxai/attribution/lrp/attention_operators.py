@@ -85,8 +85,7 @@ def multi_head_attention(call: Call) -> Any:
     if call.value(signals[2]) is None:
         raise Refusal("its values do not depend on the input, only their weights do", "explain with method gradient")
     q, k = (
-        F.linear(x, w, b).unflatten(-1, (heads, -1)).movedim(0, -2)
-        for x, w, b in zip(signals[:2], projections, biases)
+        F.linear(x, w, b).unflatten(-1, (heads, -1)).movedim(0, -2) for x, w, b in zip(signals[:2], projections, biases)
     )
     v = call.through(F.linear, signals[2], projections[2], biases[2])
     v = call.through(torch.movedim, call.through(torch.unflatten, v, -1, (heads, -1)), 0, -2)
@@ -101,7 +100,9 @@ def multi_head_attention(call: Call) -> Any:
 def _joint_mask(q: Tensor, k: Tensor, mask: Tensor | None, padding: Tensor | None) -> Tensor | None:
     """What is added to scores ([batch,] heads, queries, keys). Boolean masks are True where a key takes no part."""
     shapes = (
-        (*q.shape[:-2], q.shape[-2], k.shape[-2]) if mask is not None and mask.ndim == 3 else (q.shape[-2], k.shape[-2]),
+        (*q.shape[:-2], q.shape[-2], k.shape[-2])
+        if mask is not None and mask.ndim == 3
+        else (q.shape[-2], k.shape[-2]),
         (*q.shape[:-3], 1, 1, k.shape[-2]),
     )
     total = None

@@ -20,6 +20,7 @@ from geoxai.attribution.lrp.nodes import DerivativeNode, MapNode, RefusedNode
 from geoxai.attribution.lrp.presets import RuleList
 from geoxai.attribution.lrp.rules import Rule
 from geoxai.attribution.lrp.tape import Tape
+from geoxai.attribution.reading import PLAIN, Reading
 from geoxai.attribution.targets import Objective, Output
 from geoxai.errors import GeoxaiError, OptionError
 
@@ -80,19 +81,16 @@ def module_paths(model: object) -> dict[int, str]:
     return paths
 
 
-def forward(model: Callable, inputs: tuple[Tensor, ...], cache: WeightCache, start: str) -> Forward:
+def forward(
+    model: Callable, inputs: tuple[Tensor, ...], cache: WeightCache, start: str, reading: Reading = PLAIN
+) -> Forward:
     """Run the network on a batch and record what happens to its inputs."""
     channels = inputs[0].shape[1] if inputs[0].ndim > 1 else 1
     tape = Tape(len(inputs[0]), cache, module_paths(model), channels)
     watched = [tape.watch(x) for x in inputs]
     mode = LrpMode(tape)
     with torch.no_grad(), mode:
-        raw = model(*watched)
-    if not isinstance(raw, Tensor):
-        raise OptionError(
-            f"the network returns a {type(raw).__name__}, expected one tensor",
-            fix="wrap the network in a function that returns the output to explain",
-        )
+        raw = reading.run(model, watched)
     closing = mode.before(raw) if start == "logit" else None
     output = Output(raw, raw) if closing is None else Output(closing[1], raw, closing[0])
     value = tape.value(output.values)
@@ -226,7 +224,7 @@ def _choose(
     nodes = [node for node in nodes if node in active]
     with_map_above: set[Node] = set()
     for node in nodes:
-        if any(v.node in with_map_above or _is_weighted(v.node) for v in node.inputs):
+        if node.recurs or any(v.node in with_map_above or _is_weighted(v.node) for v in node.inputs):
             with_map_above.add(node)
     with_map_below: set[Node] = set()
     for node in reversed(nodes):

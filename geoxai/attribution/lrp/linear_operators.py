@@ -15,7 +15,7 @@ from geoxai.attribution.lrp.graph import Refusal, Value
 from geoxai.attribution.lrp.maps import Convolution, Dense, Diagonal, Fixed, Product, channel_shape
 from geoxai.attribution.lrp.merging import with_constant
 from geoxai.attribution.lrp.nodes import ScaleNode, SumNode, record_index, record_map
-from geoxai.attribution.lrp.operators import Call, broadcast_samples, operator, reduced_sample
+from geoxai.attribution.lrp.operators import Call, broadcast_samples, check_cells, operator, reduced_sample
 from geoxai.attribution.lrp.resampling_operators import bicubic
 
 MIXES = "it mixes samples, so there is no relevance of one sample"
@@ -95,6 +95,8 @@ def convolution(call: Call) -> Any:
     if value is None or call.value(weight) or call.value(bias):
         raise Refusal("its weights depend on the input", "only convolutions with constant weights can be crossed")
     spatial = weight.ndim - 2
+    if x.ndim == spatial + 1 and value.sample.numel() == 1:
+        return _without_batch_axis(call, x)
     if x.ndim == spatial + 1 or any(size > 1 for size in value.sample.shape[1:]):
         raise Refusal("samples do not lie along its batch axis", "keep the batch axis first")
     stride, dilation = _tuple(stride, spatial), _tuple(dilation, spatial)
@@ -117,6 +119,13 @@ def convolution(call: Call) -> Any:
         margin if any(margin) else (),
     )
     return record_map(call.tape, call.name, "conv", x, linear_map, call.run(), value.sample)
+
+
+def _without_batch_axis(call: Call, x: Tensor) -> Any:
+    """The convolution of the only sample, given without a batch axis."""
+    args = tuple(call.through(torch.unsqueeze, a, 0) if a is x else a for a in call.args)
+    kwargs = {key: call.through(torch.unsqueeze, a, 0) if a is x else a for key, a in call.kwargs.items()}
+    return call.through(torch.squeeze, call.through(call.func, *args, **kwargs), 0)
 
 
 def _convolution_parameters(call: Call) -> Any:
@@ -239,8 +248,7 @@ def interpolate(call: Call) -> Any:
     if mode is None or mode.startswith("nearest"):
         value = call.value(call.first)
         assert value is not None
-        if any(size > 1 for size in value.sample.shape[1:]):
-            raise Refusal("samples do not lie along its batch axis", "keep the batch axis first")
+        check_cells(call, value)
         return record_index(call.tape, call.name, call.func, call.args, call.kwargs, sample=value.sample)
     if mode == "bicubic":
         return bicubic(call)
@@ -268,8 +276,7 @@ def _fixed(call: Call, group: str, sample: Tensor | None = None) -> Any:
     assert value is not None
     if sample is None:
         sample = value.sample
-        if any(size > 1 for size in sample.shape[1:]):
-            raise Refusal("samples do not lie along its batch axis", "keep the batch axis first")
+        check_cells(call, value)
     place = next((i for i, argument in enumerate(call.args) if argument is x), None)
     if place is None:
         raise Refusal("its input is not a plain argument", "pass the input first")

@@ -80,6 +80,23 @@ def instance_norm(call: Call) -> Any:
     return _norm(call, x, Diagonal(scale.reshape(shape), shift.reshape(shape), call.tape.cache), ())
 
 
+@operator("_native_batch_norm_legit")
+def own_statistics_norm(call: Call) -> Any:
+    """Instance norm as exported programs write it: a norm of each channel, samples and channels on one axis."""
+
+    def parameters(input: Tensor, weight: Any, bias: Any, training: bool, momentum: float, eps: float) -> tuple:
+        return input, weight, bias, training, eps
+
+    if len(call.args) + len(call.kwargs) != 6:
+        raise Refusal(*STANDS)
+    x, weight, bias, training, eps = call.bind(parameters)
+    axes = (0, *range(2, x.ndim))
+    shape = channel_shape(x.ndim, 1)
+    deviation = (x.var(axes, correction=0, keepdim=True) + eps).sqrt()
+    scale = (1 if weight is None else weight.reshape(shape)) / deviation
+    return _norm(call, x, Centred(scale, axes, tuple(x.shape), None if bias is None else bias.reshape(shape)), axes)
+
+
 @operator("rms_norm _fused_rms_norm")
 def root_mean_square_norm(call: Call) -> Any:
     """Division by the root mean square over the last axes: a diagonal map."""

@@ -123,12 +123,19 @@ def dropout(call: Call) -> Any:
 )
 def index_map(call: Call) -> Any:
     """Moves or selects values of one tensor."""
-    result = record_index(call.tape, call.name, call.func, call.args, call.kwargs)
+    func = _reshaped if call.name in ("view", "_unsafe_view") else call.func
+    result = record_index(call.tape, call.name, func, call.args, call.kwargs)
     if call.name in PERMUTATIONS and isinstance(result, Tensor):
         node = call.tape.nodes[-1]
         if isinstance(node, DerivativeNode):
             node.order = order_of(call.func, call.args, call.kwargs, result.ndim)
     return result
+
+
+def _reshaped(tensor: Tensor, *shape: Any, size: Any = None) -> Tensor:
+    """``view``, also of tensors laid out in memory in another way than the network's own would be."""
+    shape = shape if size is None else (size,)
+    return tensor.view(*shape) if shape and isinstance(shape[0], torch.dtype) else tensor.reshape(*shape)
 
 
 PERMUTATIONS = names_in("permute transpose t T mT H mH adjoint movedim moveaxis swapaxes swapdims")
@@ -239,12 +246,19 @@ def max_pool(call: Call) -> Any:
         raise Refusal("its regions are random", "use max_pool2d")
     value = call.value(call.first)
     assert value is not None
-    if any(size > 1 for size in value.sample.shape[1:]):
-        raise Refusal("the sample axis is not its batch axis", "keep samples along axis 0")
+    check_cells(call, value)
     return record_index(
         call.tape, call.name, call.func, call.args, call.kwargs, how="winner", sample=value.sample,
         nonnegative=value.nonnegative,
     )  # fmt: skip
+
+
+def check_cells(call: Call, value: Value) -> None:
+    """Raise if samples lie along the axes of cells, over which a pooling or interpolation runs."""
+    digits = [int(c) for c in call.name if c.isdigit()]
+    cells = digits[0] if digits else len(value.shape) - 2
+    if any(size > 1 for size in value.sample.shape[len(value.shape) - cells :]):
+        raise Refusal("samples lie along an axis of its cells", "keep the batch axis first")
 
 
 @operator("max min amax amin maximum minimum fmax fmin")

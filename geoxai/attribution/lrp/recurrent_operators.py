@@ -100,9 +100,7 @@ def _gru(call: Call, x: Tensor, state: State, weights: Sequence[Any]) -> State:
     of_x, of_h = F.linear(x, w_ih, b_ih), F.linear(h, w_hh, b_hh)
     r, z = ((of_x + of_h)[..., k * size : (k + 1) * size].sigmoid() for k in (0, 1))
     part = slice(2 * size, 3 * size)
-    n = call.through(
-        torch.tanh, _candidate(call, x, h, weights, part, r, of_x[..., part] + r * of_h[..., part])
-    )
+    n = call.through(torch.tanh, _candidate(call, x, h, weights, part, r, of_x[..., part] + r * of_h[..., part]))
     return (_plus(call, call.through(torch.mul, h, z), call.through(torch.mul, n, 1 - z)),)
 
 
@@ -136,7 +134,9 @@ def _candidate(
     w_ih, w_hh, b_ih, b_hh = (None if w is None else w[part] for w in weights[:4])
     bias = None if b_ih is None or b_hh is None else b_ih + (b_hh if gate is None else gate * b_hh)
     step = RecurrentStep(w_ih, w_hh, gate, bias, call.tape.cache)
-    return record_map(call.tape, call.name, "linear", joined, step, z, value.sample)
+    z = record_map(call.tape, call.name, "linear", joined, step, z, value.sample)
+    call.tape.nodes[-1].recurs = True
+    return z
 
 
 def _plus(call: Call, a: Tensor, b: Tensor) -> Tensor:

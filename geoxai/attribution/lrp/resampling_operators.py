@@ -11,7 +11,7 @@ from torch import Tensor
 from geoxai.attribution.lrp.further_maps import Separable
 from geoxai.attribution.lrp.graph import Refusal
 from geoxai.attribution.lrp.nodes import record_map, record_pass
-from geoxai.attribution.lrp.operators import Call, operator
+from geoxai.attribution.lrp.operators import Call, check_cells, operator
 
 
 @operator("upsample_bicubic2d _upsample_bicubic2d_aa")
@@ -20,8 +20,7 @@ def bicubic(call: Call) -> Any:
     x = call.first
     value = call.value(x)
     assert value is not None
-    if any(size > 1 for size in value.sample.shape[-2:]):
-        raise Refusal("samples do not lie along its batch axis", "keep the batch axis first")
+    check_cells(call, value)
     rows, columns = (_matrix(call, x, axis) for axis in (-2, -1))
     return record_map(call.tape, call.name, "upsample", x, Separable(rows, columns), call.run(), value.sample)
 
