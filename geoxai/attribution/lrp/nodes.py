@@ -212,7 +212,7 @@ def compress(numbers: Tensor) -> Tensor:
     known.
     """
     for axis, stride in enumerate(numbers.stride()):
-        if stride == 0:
+        if stride == 0 and numbers.shape[axis]:
             numbers = numbers.narrow(axis, 0, 1)
     if numbers.numel() <= 1 or sum(size > 1 for size in numbers.shape) == 1:
         return numbers
