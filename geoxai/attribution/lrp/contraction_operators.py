@@ -71,9 +71,12 @@ def _contract(call: Call, operands: list[Tensor], labels: list[str], result: str
         return record_map(call.tape, call.name, "average", signal, plain, z, sample, value.nonnegative)
     other = operands[1 - place]
     equation = f"{labels[place]},{labels[1 - place]}->{result}"
-    weight = other if call.value(other) is None else call.tape.keep(other)
-    contraction = Contraction(lambda x, w: torch.einsum(equation, x, w), weight, signal.shape, call.tape.cache)
-    group = "linear" if call.value(other) is None else "average"
+    gated = call.value(other) is not None
+    weight = call.tape.keep(other) if gated else other
+    contraction = Contraction(
+        lambda x, w: torch.einsum(equation, x, w), weight, signal.shape, call.tape.cache, signed=not gated
+    )
+    group = "average" if gated else "linear"
     return record_map(call.tape, call.name, group, signal, contraction, z, sample)
 
 

@@ -57,7 +57,10 @@ class Centred:
 
 @dataclass
 class Contraction:
-    """A product with constant weights that is linear in both, such as einsum: ``function(x, weight)``."""
+    """A product with weights that is linear in both, such as einsum: ``function(x, weight)``.
+
+    Gates are weights too (>= 0, not ``signed``); as in ``Mixture`` they stand for ``ones``.
+    """
 
     function: Callable[[Tensor, Tensor], Tensor]
     weight: Tensor
@@ -67,14 +70,17 @@ class Contraction:
     signed: bool = True
 
     def apply(self, x: Tensor, part: str = "full") -> Tensor:
-        return self.function(x, self.cache.part(self.weight, part))
+        return self.function(x, self._part(part))
 
     def transpose(self, values: Tensor, part: str = "full") -> Tensor:
-        weight = self.cache.part(self.weight, part).detach()
+        weight = self._part(part).detach()
         leaf = values.new_zeros(self.input_shape).requires_grad_()
         with torch.enable_grad():
             output = self.function(leaf, weight)
         return torch.autograd.grad(output, leaf, values)[0]
+
+    def _part(self, part: str) -> Tensor:
+        return self.cache.part(self.weight, part if self.signed or part == "square" else "full")
 
 
 @dataclass

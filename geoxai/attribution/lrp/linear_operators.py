@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from geoxai.attribution.lrp.gates import gated_matmul, gated_product, take_all
+from geoxai.attribution.lrp.gates import gated_matmul, gated_product, is_gate, take_all
 from geoxai.attribution.lrp.graph import Refusal, Value
 from geoxai.attribution.lrp.maps import Convolution, Dense, Diagonal, Fixed, Product, channel_shape
 from geoxai.attribution.lrp.merging import with_constant
@@ -358,6 +358,8 @@ def scale(call: Call) -> Any:
     value = call.value(tensor)
     assert value is not None
     z = call.run()
+    if is_gate(value) and isinstance(constant, Tensor) and not bool(constant.any()):
+        return z  # a gate on zeros, such as the first state of a recurrence: nothing comes through
     sample = value.sample.reshape((1,) * (z.ndim - tensor.ndim) + value.sample.shape)
     kept = call.tape.keep(constant) if isinstance(constant, Tensor) else constant
     node = ScaleNode(call.name, value, kept if call.name == "mul" else 1.0, z.shape, sample)
