@@ -16,8 +16,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from geoxai.errors import GeoxaiError, InputError
 
 HDF5 = (".h5", ".hdf5")
@@ -48,7 +46,7 @@ def keras_on_torch(name: str) -> Any:
     return keras
 
 
-def read_keras(path: Path, trust: bool) -> tuple[nn.Module, tuple[str, ...]]:
+def read_keras(path: Path, trust: bool) -> tuple[Any, tuple[str, ...]]:
     """The network in a Keras file, uncompiled, and notes on how it was read.
 
     Raises InputError where Keras cannot read the file; ``trust`` allows Lambda layers, which are code.

@@ -101,7 +101,8 @@ def forward(
         )
     if not output.values.ndim or len(output.values) != len(inputs[0]):
         raise OptionError(
-            f"the network's output has shape {tuple(raw.shape)}, expected {len(inputs[0])} samples along its first axis",
+            f"the network's output has shape {tuple(raw.shape)}, expected {len(inputs[0])} samples along its first"
+            " axis",
             fix="give the network its samples along the axis it wants: sample_axis",
             option="sample_axis",
         )

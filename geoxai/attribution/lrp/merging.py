@@ -45,6 +45,8 @@ def _bias_of_layer(tape: Tape, value: Value, constant: Tensor, z: Tensor) -> Val
         permuted, node = node, node.inputs[0].node
     if not isinstance(node, MapNode) or not node.weighted or node.crossing.map.bias is not None:
         return None
+    if node.crossing.z.dtype != z.dtype:
+        return None
     order = tuple(range(z.ndim)) if permuted is None or permuted.order is None else permuted.order
     back = [order.index(axis) for axis in range(z.ndim)]
     bias = constant.reshape((1,) * (z.ndim - constant.ndim) + constant.shape).permute(back)

@@ -41,6 +41,7 @@ class MapNode(Node):
         (relevance,) = relevances
         assert rule is not None
         assert relevance is not None
+        relevance = relevance.to(self.crossing.z.dtype)  # it may come from a sum with a constant of higher precision
         return [propagate(rule, self.crossing, relevance, ledger)]
 
 

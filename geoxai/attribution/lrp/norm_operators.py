@@ -85,11 +85,11 @@ def own_statistics_norm(call: Call) -> Any:
     """Instance norm as exported programs write it: a norm of each channel, samples and channels on one axis."""
 
     def parameters(input: Tensor, weight: Any, bias: Any, training: bool, momentum: float, eps: float) -> tuple:
-        return input, weight, bias, training, eps
+        return input, weight, bias, eps
 
     if len(call.args) + len(call.kwargs) != 6:
         raise Refusal(*STANDS)
-    x, weight, bias, training, eps = call.bind(parameters)
+    x, weight, bias, eps = call.bind(parameters)
     axes = (0, *range(2, x.ndim))
     shape = channel_shape(x.ndim, 1)
     deviation = (x.var(axes, correction=0, keepdim=True) + eps).sqrt()

@@ -131,7 +131,8 @@ def _candidate(
         return z
     if value.sample.shape[-1] > 1:
         raise Refusal("it mixes samples, so there is no relevance of one sample", "keep the batch axis apart")
-    w_ih, w_hh, b_ih, b_hh = (None if w is None else w[part] for w in weights[:4])
+    w_ih, w_hh = weights[0][part], weights[1][part]
+    b_ih, b_hh = (None if b is None else b[part] for b in weights[2:4])
     bias = None if b_ih is None or b_hh is None else b_ih + (b_hh if gate is None else gate * b_hh)
     step = RecurrentStep(w_ih, w_hh, gate, bias, call.tape.cache)
     z = record_map(call.tape, call.name, "linear", joined, step, z, value.sample)
