@@ -144,6 +144,7 @@ def test_masked_attention_computes_what_torch_does(masked):
         lambda a, b: a / b.exp().sum(1, keepdim=True), lambda a, b: a * torch.rsqrt(b * b),
         lambda a, b: a * (b.sigmoid() * a.sigmoid()), lambda a, b: a * 0.5 * (1 + torch.erf(b)),
         lambda a, b: F.glu(torch.cat([a, b], 1)), lambda a, b: a / (b.abs() + 1), lambda a, b: a * b.sigmoid()[:, :1],
+        lambda a, b: a * F.relu6(a + 3) / 6, lambda a, b: a * a,
     ],
 )  # fmt: skip
 def test_the_gate_is_what_came_through_a_gating_function(gated):

@@ -218,7 +218,7 @@ def test_relevance_on_masked_and_padded_cells_is_accounted():
 @pytest.mark.parametrize(
     ("network", "names"),
     [
-        (lambda x: x * x, "mul"),
+        (lambda x: x * x.flip(1), "mul"),
         (lambda x: torch.exp(x), "exp"),
         (lambda x: torch.logcumsumexp(x, 1), "logcumsumexp"),
         (lambda x: F.softmax(x, 1) * 2, "softmax"),

@@ -12,7 +12,7 @@ from geoxai.attribution.lrp.further_maps import Contraction
 from geoxai.attribution.lrp.gates import signal_first
 from geoxai.attribution.lrp.graph import Refusal, tensors_in
 from geoxai.attribution.lrp.maps import Fixed
-from geoxai.attribution.lrp.nodes import record_map
+from geoxai.attribution.lrp.nodes import record_index, record_map
 from geoxai.attribution.lrp.operators import Call, operator
 
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -64,6 +64,8 @@ def _contract(call: Call, operands: list[Tensor], labels: list[str], result: str
     z = call.run()
     if len(operands) == 1:
         equation = f"{labels[0]}->{result}"
+        if len(result) == len(labels[0]):
+            return record_index(call.tape, call.name, torch.einsum, (equation, signal), {}, sample=sample)
         leaf = signal.data.requires_grad_()
         with torch.enable_grad():
             output = torch.einsum(equation, leaf)

@@ -4,8 +4,10 @@ Signal-take-all (Arras et al. 2017, 2019): in ``gate * signal`` relevance goes t
 what the gate depends on gets none. Which factor is the gate is decided by where it came from, never by its values: it
 came through a sigmoid, a hard sigmoid or a softmax, or through a function that relevance cannot cross and that is
 positive (exp, rsqrt, reciprocal), and since then only through index operations, constants and averages. Attention
-weights are gates by that rule. Where both factors or neither are, there is no rule and the product is refused. In a
-quotient the divisor is the gate: the standard deviation of a norm written out (the LN-rule of Ali et al. 2022).
+weights are gates by that rule. A factor that is made of the other element by element makes the product an activation of
+that (``x * tanh(softplus(x))``). Where both factors are gates or neither is, which takes the relevance is not defined
+and the product is refused. In a quotient the divisor is the gate: the standard deviation of a norm written out (the
+LN-rule of Ali et al. 2022).
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from geoxai.attribution.lrp.operators import Call, broadcast_samples, operator
 
 GATES = names_in("sigmoid hardsigmoid softmax softmin rsqrt reciprocal exp")
 SHIFTED = names_in("tanh erf")  # one plus these is a gate: a sigmoid by another name, as GELU writes it
+BY_ELEMENT = names_in("exp expm1 log log1p erf where mul")  # besides activations and constants
 ARRANGED = frozenset({"average", "upsample"})
 
 
@@ -55,15 +58,32 @@ def is_gate(value: Value | None) -> bool:
 
 def signal_first(call: Call, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """(signal, gate) of two factors that depend on the input."""
-    gates = is_gate(call.value(a)), is_gate(call.value(b))
+    first, second = call.value(a), call.value(b)
+    if _is_made_of(second, first) or _is_made_of(first, second):
+        return (a, b) if _is_made_of(second, first) else (b, a)
+    gates = is_gate(first), is_gate(second)
     if gates[0] != gates[1]:
         return (b, a) if gates[0] else (a, b)
     which = "both factors are gates" if all(gates) else "both factors depend on the input and neither is a gate"
     raise Refusal(
         f"{which}, so which takes the relevance is not defined",
-        "a gate comes through sigmoid, hardsigmoid or softmax; detach() in the network does not help, compute the"
-        " factor that is to stand outside the network, or explain with method gradient",
+        "let the gate come through sigmoid, hardsigmoid or softmax, or explain with method gradient",
     )
+
+
+def _is_made_of(value: Value | None, other: Value | None) -> bool:
+    """Whether ``value`` is ``other`` after functions of one element, and constants."""
+    if value is None or value is other:
+        return value is other
+    node = value.node
+    by_element = (
+        isinstance(node, PassNode | ScaleNode)
+        or (isinstance(node, MapNode) and isinstance(node.crossing.map, Diagonal))
+        or (isinstance(node, RefusedNode | DerivativeNode) and node.op in BY_ELEMENT)
+    )
+    if node is None or not by_element:
+        return False
+    return all(below.shape == value.shape and _is_made_of(below, other) for below in node.inputs)
 
 
 def gated_product(call: Call, a: Tensor, b: Tensor) -> Tensor:

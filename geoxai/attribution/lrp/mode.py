@@ -69,6 +69,11 @@ class LrpMode(Closing):
     def _cross(self, func: Callable, name: str, args: tuple, kwargs: dict[str, Any]) -> Any:
         call = Call(self.tape, name, func, args, kwargs, self._compute)
         try:
+            complex_ones = [t for t in self.tape.depending((args, kwargs)) if t.is_complex()]
+            if complex_ones:
+                made = self.tape.value(complex_ones[0])
+                origin = made.node.op if made is not None and made.node is not None else "the input"
+                raise Refusal(f"complex numbers, here of {origin}, have no rule", "explain with method gradient")
             if name not in OPERATORS:
                 raise Refusal(
                     "it has no relevance rule", "write it with other operations, or explain with method gradient"

@@ -313,7 +313,7 @@ def broadcast_samples(call: Call, samples: list[Tensor], ndim: int) -> Tensor:
 def refuse(call: Call, refusal: Refusal) -> Any:
     """Run the operation and mark its results as not to be crossed."""
     result = call.run()
-    outputs = [t for t in tensors_in(result) if t.is_floating_point()]
+    outputs = [t for t in tensors_in(result) if t.is_floating_point() or t.is_complex()]
     if not outputs:  # indices, conditions: constants for the explanation
         return result
     inputs = tuple(v for t in tensors_in((call.args, call.kwargs)) if (v := call.tape.value(t)) is not None)
