@@ -158,7 +158,8 @@ def test_the_gate_is_what_came_through_a_gating_function(gated):
 @pytest.mark.parametrize(
     "product",
     [lambda a, b: a * b, lambda a, b: a.tanh() * b.tanh(), lambda a, b: a.sigmoid() * b.sigmoid(),
-     lambda a, b: (a[:, None] @ b[:, :, None])[:, 0], lambda a, b: torch.einsum("bi,bi->bi", a, b)],
+     lambda a, b: (a[:, None] @ b[:, :, None])[:, 0], lambda a, b: torch.einsum("bi,bi->bi", a, b),
+     lambda a, b: (a[:, None].expand(-1, 3, -1) @ a[:, None].expand(-1, 3, -1).relu())[:, 0]],
 )  # fmt: skip
 def test_products_without_a_gate_are_refused(product):
     with pytest.raises(GeoxaiError, match="gate") as caught:
@@ -181,3 +182,18 @@ def test_the_table_says_what_gates_do():
     assert by_op["multi_head_attention_forward"].path.startswith("encoder.layers.1.self_attn")
     assert by_op["layer_norm"].path == "encoder.norm"
     assert "softmax" not in by_op
+
+
+@pytest.mark.parametrize(
+    "mix", [lambda w, v: w @ v, lambda w, v: torch.einsum("bij,bjk->bik", w, v), lambda w, v: (v.mT @ w.mT).mT]
+)
+def test_gates_of_both_signs_are_weights(mix):
+    """Attention less its mean, as differential attention has it: alpha-beta must see the negative weights."""
+    v, scores = inputs(2, 3, 4), inputs(2, 3, 3, seed=1)
+    weights = scores.softmax(-1) - 1 / 3
+    got = attribute(lambda a, b: mix(b.softmax(-1) - 1 / 3, a), (v, scores), rules="alpha2_beta1", target=(1, 2))
+    terms = weights[:, 1, :] * v[..., 2]
+    up, down = terms.clamp(min=0), terms.clamp(max=0)
+    shares = 2 * up / up.sum(1, keepdim=True) - down / down.sum(1, keepdim=True)
+    wanted = shares * terms.sum(1, keepdim=True)
+    torch.testing.assert_close(got.relevance[0][..., 2], wanted)

@@ -73,8 +73,9 @@ def _contract(call: Call, operands: list[Tensor], labels: list[str], result: str
         return record_map(call.tape, call.name, "average", signal, plain, z, sample, value.nonnegative)
     other = operands[1 - place]
     equation = f"{labels[place]},{labels[1 - place]}->{result}"
-    gated = call.value(other) is not None
-    weight = call.tape.keep(other) if gated else other
+    depends = call.value(other) is not None
+    gated = depends and not bool((other < 0).any())
+    weight = call.tape.keep(other) if depends else other
     contraction = Contraction(
         lambda x, w: torch.einsum(equation, x, w), weight, signal.shape, call.tape.cache, signed=not gated
     )

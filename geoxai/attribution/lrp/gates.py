@@ -20,7 +20,7 @@ from torch import Tensor
 from geoxai.attribution.calls import names_in
 from geoxai.attribution.lrp.further_maps import Mixture
 from geoxai.attribution.lrp.graph import Refusal, Value
-from geoxai.attribution.lrp.maps import Diagonal
+from geoxai.attribution.lrp.maps import Diagonal, Product
 from geoxai.attribution.lrp.nodes import DerivativeNode, MapNode, PassNode, RefusedNode, ScaleNode, record_map
 from geoxai.attribution.lrp.operators import Call, broadcast_samples, operator
 
@@ -58,10 +58,7 @@ def is_gate(value: Value | None) -> bool:
 
 def signal_first(call: Call, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """(signal, gate) of two factors that depend on the input."""
-    first, second = call.value(a), call.value(b)
-    if _is_made_of(second, first) or _is_made_of(first, second):
-        return (a, b) if _is_made_of(second, first) else (b, a)
-    gates = is_gate(first), is_gate(second)
+    gates = is_gate(call.value(a)), is_gate(call.value(b))
     if gates[0] != gates[1]:
         return (b, a) if gates[0] else (a, b)
     which = "both factors are gates" if all(gates) else "both factors depend on the input and neither is a gate"
@@ -88,7 +85,13 @@ def _is_made_of(value: Value | None, other: Value | None) -> bool:
 
 def gated_product(call: Call, a: Tensor, b: Tensor) -> Tensor:
     """``a * b`` of two signals."""
-    signal, gate = signal_first(call, a, b)
+    first, second = call.value(a), call.value(b)
+    if _is_made_of(second, first):
+        signal, gate = a, b
+    elif _is_made_of(first, second):
+        signal, gate = b, a
+    else:
+        signal, gate = signal_first(call, a, b)
     return take_all(call, signal, gate)
 
 
@@ -114,15 +117,17 @@ def mix(call: Call, values: Tensor, gate: Tensor, z: Tensor, right: bool = False
     if values.ndim < 2 or gate.ndim < 2 or value.sample.shape[axis] > 1:
         raise Refusal("it mixes samples, so there is no relevance of one sample", "keep the batch axis first")
     sample = value.sample.reshape((1,) * (z.ndim - values.ndim) + value.sample.shape)
-    mixture = Mixture(call.tape.keep(gate), values.shape, right)
+    stands = call.tape.keep(gate)
+    if bool((gate < 0).any()):  # a constant was taken from the gate
+        product = Product(stands, values.shape, not right, call.tape.cache)
+        return record_map(call.tape, call.name, "linear", values, product, z, sample)
+    mixture = Mixture(stands, values.shape, right)
     return record_map(call.tape, call.name, "average", values, mixture, z, sample, value.nonnegative)
 
 
 def gated_matmul(call: Call, a: Tensor, b: Tensor) -> Tensor:
     """``a @ b`` of two signals, one of them attention weights."""
     values, gate = signal_first(call, a, b)
-    if values is a and a is b:
-        raise Refusal("both factors are one signal", "explain with method gradient")
     return mix(call, values, gate, call.run(), right=values is a)
 
 
