@@ -17,6 +17,7 @@ from geoxai.attribution.lrp.engine import RuleRow
 from geoxai.attribution.lrp.ledger import Ledger
 from geoxai.attribution.lrp.maps import WeightCache
 from geoxai.attribution.lrp.presets import RuleList
+from geoxai.attribution.reading import Reading
 from geoxai.attribution.targets import Output, Question, confidence, predicted_class
 from geoxai.errors import InputError, OptionError
 from geoxai.names import unknown
@@ -81,6 +82,8 @@ def attribute(
     classes: Sequence[str] | None = None,
     batch_size: int | None = None,
     fixed_batch: bool = False,
+    output: int | str | tuple[int | str, ...] | None = None,
+    sample_axis: int = 0,
     **options: Any,
 ) -> Attribution:
     """Explain a network's output by its input.
@@ -110,6 +113,12 @@ def attribute(
     batch_size
         Samples per forward pass, all at once by default. With ``fixed_batch`` the last batch is filled up with its
         last sample.
+    output
+        Which output to explain where the network returns several: an index of a tuple, a key of a dict, or a tuple of
+        these for nested ones.
+    sample_axis
+        Axis of the samples inside the network, 1 for one that wants (time, sample, feature). ``x``, targets and
+        relevance have samples first in any case.
 
     Raises
     ------
@@ -129,6 +138,7 @@ def attribute(
         raise OptionError(f"method {method!r}: {unknown('option', next(iter(options)), ['target', 'score', 'start'])}")
     label_array = _check_labels(labels, len(inputs[0]))
     question = Question(target, score, None, None if classes is None else tuple(classes))
+    reading = Reading(output, sample_axis)
     batch = batch_size or len(inputs[0])
     cache = WeightCache()
     parts = []
@@ -136,7 +146,7 @@ def attribute(
         rows = slice(begin, min(begin + batch, len(inputs[0])))
         piece = tuple(_filled(a[rows], batch) if fixed_batch else a[rows] for a in inputs)
         asked = question if label_array is None else replace(question, labels=_filled(label_array[rows], len(piece[0])))
-        part = _explain_batch(model, piece, method, rule_list, asked, rows, start, cache)
+        part = _explain_batch(model, piece, method, rule_list, asked, rows, start, cache, reading)
         parts.append(_first_samples(part, rows.stop - rows.start, question.several))
         cache.forget_computed()
     whole = _joined(parts, question.several)
@@ -156,6 +166,8 @@ def rule_table(
     *,
     target: Any = None,
     start: str = "logit",
+    output: int | str | tuple[int | str, ...] | None = None,
+    sample_axis: int = 0,
     **options: Any,
 ) -> tuple[RuleRow, ...]:
     """What LRP would run at every operation, in forward order, found by one forward pass of the first sample of ``x``.
@@ -164,7 +176,7 @@ def rule_table(
     """
     inputs = tuple(a[:1] for a in _check_inputs(x))
     _check_model(model)
-    recorded = engine.forward(model, inputs, WeightCache(), start)
+    recorded = engine.forward(model, inputs, WeightCache(), start, Reading(output, sample_axis))
     if target is None:
         target = torch.ones(recorded.output.values.shape[1:])
     (objective, *_) = Question(target).objectives(recorded.output, slice(0, 1))
@@ -180,12 +192,13 @@ def _explain_batch(
     rows: slice,
     start: str,
     cache: WeightCache,
+    reading: Reading,
 ) -> Attribution:
     """The attribution of one batch, with a leading target axis if several are asked."""
     if rules is None:
-        leaves, output = gradients.forward(model, inputs, start)
+        leaves, output = gradients.forward(model, inputs, start, reading)
     else:
-        recorded = engine.forward(model, inputs, cache, start)
+        recorded = engine.forward(model, inputs, cache, start, reading)
         output = recorded.output
     objectives = question.objectives(_detached(output), rows)
     results: list[_TargetResult] = []

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from geoxai.attribution.closing import Closing
+from geoxai.attribution.reading import PLAIN, Reading
 from geoxai.attribution.targets import Output
-from geoxai.errors import GeoxaiError, OptionError
+from geoxai.errors import GeoxaiError
 
 TRANSFORMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "gradient": lambda gradient, x: gradient,
@@ -18,18 +19,15 @@ TRANSFORMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-def forward(model: Callable, inputs: tuple[Tensor, ...], start: str) -> tuple[list[Tensor], Output]:
+def forward(
+    model: Callable, inputs: tuple[Tensor, ...], start: str, reading: Reading = PLAIN
+) -> tuple[list[Tensor], Output]:
     """Run the network on copies of its inputs that require grad; returns these and the output."""
     leaves = [x.detach().requires_grad_() for x in inputs]
     copies = [leaf.clone() for leaf in leaves]  # a network may work in place on its input, not on a leaf
     mode = Closing()
     with torch.enable_grad(), mode:
-        raw = model(*copies)
-    if not isinstance(raw, Tensor):
-        raise OptionError(
-            f"the network returns a {type(raw).__name__}, expected one tensor",
-            fix="wrap the network in a function that returns the output to explain",
-        )
+        raw = reading.run(model, copies)
     closing = mode.before(raw) if start == "logit" else None
     output = Output(raw, raw) if closing is None else Output(closing[1], raw, closing[0])
     if not output.values.requires_grad:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import sys
 import zipfile
@@ -15,7 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from geoxai.errors import GeoxaiError, InputError, OptionError
+from geoxai.errors import InputError, OptionError
+from geoxai.models.keras_files import read_keras
 from geoxai.models.networks import digest_of, frozen
 
 EXPORTED = (".pt2",)
@@ -146,33 +146,14 @@ def _load_pickled(path: Path, trust: bool) -> Loaded:
 
 
 def _load_keras(path: Path, trust: bool) -> Loaded:
-    if "keras" not in sys.modules:
-        os.environ["KERAS_BACKEND"] = "torch"  # read by Keras once, when it is imported
-    try:
-        import keras
-    except ImportError:
-        raise GeoxaiError(
-            f"{path.name} is a Keras file and keras is not installed", fix='pip install "geoxai[keras]"', option="path"
-        ) from None
-    if keras.backend.backend() != "torch":
-        raise GeoxaiError(
-            f"Keras is already running on {keras.backend.backend()}, geoxai needs its torch backend",
-            fix="set KERAS_BACKEND=torch before keras is imported",
-        )
-    try:
-        module = keras.saving.load_model(path, compile=False, safe_mode=not trust)
-    except Exception as error:  # Keras raises ValueError, TypeError, OSError, ... for the same cause
-        raise InputError(
-            f"{path} cannot be read by Keras {keras.__version__}: {_first_line(error)}",
-            fix="save it with Keras 3: model.save('network.keras'); Lambda layers need trust: true",
-        ) from error
+    module, notes = read_keras(path, trust)
     if len(module.inputs) != 1 or len(module.outputs) != 1:
         raise OptionError(
             f"{path.name} has {len(module.inputs)} inputs and {len(module.outputs)} outputs, geoxai takes one of each",
             option="path",
         )
     batch = module.inputs[0].shape[0]
-    return Loaded(frozen(module), "keras", digest_of([module]), batch, (f"run by Keras {keras.__version__} on torch",))
+    return Loaded(frozen(module), "keras", digest_of([module]), batch, notes)
 
 
 def _read_safely(path: Path) -> Any | None:

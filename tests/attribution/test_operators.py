@@ -218,12 +218,12 @@ def test_relevance_on_masked_and_padded_cells_is_accounted():
 @pytest.mark.parametrize(
     ("network", "names"),
     [
-        (lambda x: x * x, "mul"),
+        (lambda x: x * x.flip(1), "mul"),
         (lambda x: torch.exp(x), "exp"),
-        (lambda x: F.layer_norm(x, (3,)), "layer_norm"),
+        (lambda x: torch.logcumsumexp(x, 1), "logcumsumexp"),
         (lambda x: F.softmax(x, 1) * 2, "softmax"),
         (lambda x: 1 / x, "reciprocal|rdiv|div"),
-        (lambda x: torch.cumsum(x, 1), "cumsum"),
+        (lambda x: torch.cumprod(x, 1), "cumprod"),
         (lambda x: F.dropout(x), "dropout"),
         (lambda x: x @ x.T, "matmul"),
         (lambda x: x.exp_(), "exp"),

@@ -126,3 +126,27 @@ def test_repeated_calls_are_bit_identical_and_leave_no_memory_behind():
         assert torch.equal(attribute(model, x, rules="gamma").relevance, first)
     gc.collect()
     assert sum(type(o) is torch.Tensor for o in gc.get_objects()) <= before
+
+
+class Sequence(nn.Module):
+    """Recurrence and attention, which torch runs as single calls."""
+
+    def __init__(self):
+        super().__init__()
+        self.lstm = nn.LSTM(3, 8, batch_first=True)
+        self.encoder = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+
+    def forward(self, x):
+        return self.encoder(self.lstm(x)[0])
+
+
+@pytest.mark.parametrize("rules", ["epsilon", [{"match": "conv", "rule": "zero"}]])
+def test_recurrent_and_attention_layers_do_not_change(rules):
+    model, x = seeded(Sequence()), inputs(2, 4, 3)
+    before = snapshot(model, x)
+    if isinstance(rules, str):
+        attribute(model, x, target=[(0, 0), (3, 7)], rules=rules)
+    else:
+        with pytest.raises(GeoxaiError, match="no line of rules matches"):
+            attribute(model, x, target=(0, 0), rules=rules)
+    same(before, snapshot(model, x))

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from geoxai.attribution.calls import names_in
 from geoxai.attribution.lrp.graph import Node, Value
+from geoxai.attribution.lrp.keras_paths import keras_paths
 from geoxai.attribution.lrp.ledger import Ledger
 from geoxai.attribution.lrp.maps import Dense, Product, WeightCache
 from geoxai.attribution.lrp.mode import LrpMode
@@ -19,6 +20,7 @@ from geoxai.attribution.lrp.nodes import DerivativeNode, MapNode, RefusedNode
 from geoxai.attribution.lrp.presets import RuleList
 from geoxai.attribution.lrp.rules import Rule
 from geoxai.attribution.lrp.tape import Tape
+from geoxai.attribution.reading import PLAIN, Reading
 from geoxai.attribution.targets import Objective, Output
 from geoxai.errors import GeoxaiError, OptionError
 
@@ -75,22 +77,20 @@ def module_paths(model: object) -> dict[int, str]:
     paths = {id(module): name for name, module in model.named_modules()}
     paths.update({id(tensor): name for name, tensor in model.named_parameters()})
     paths.update({id(tensor): name for name, tensor in model.named_buffers()})
+    paths.update(keras_paths(model))
     return paths
 
 
-def forward(model: Callable, inputs: tuple[Tensor, ...], cache: WeightCache, start: str) -> Forward:
+def forward(
+    model: Callable, inputs: tuple[Tensor, ...], cache: WeightCache, start: str, reading: Reading = PLAIN
+) -> Forward:
     """Run the network on a batch and record what happens to its inputs."""
     channels = inputs[0].shape[1] if inputs[0].ndim > 1 else 1
     tape = Tape(len(inputs[0]), cache, module_paths(model), channels)
     watched = [tape.watch(x) for x in inputs]
     mode = LrpMode(tape)
     with torch.no_grad(), mode:
-        raw = model(*watched)
-    if not isinstance(raw, Tensor):
-        raise OptionError(
-            f"the network returns a {type(raw).__name__}, expected one tensor",
-            fix="wrap the network in a function that returns the output to explain",
-        )
+        raw = reading.run(model, watched)
     closing = mode.before(raw) if start == "logit" else None
     output = Output(raw, raw) if closing is None else Output(closing[1], raw, closing[0])
     value = tape.value(output.values)
@@ -101,7 +101,10 @@ def forward(model: Callable, inputs: tuple[Tensor, ...], cache: WeightCache, sta
         )
     if not output.values.ndim or len(output.values) != len(inputs[0]):
         raise OptionError(
-            f"the network's output has shape {tuple(raw.shape)}, expected {len(inputs[0])} samples along its first axis"
+            f"the network's output has shape {tuple(raw.shape)}, expected {len(inputs[0])} samples along its first"
+            " axis",
+            fix="give the network its samples along the axis it wants: sample_axis",
+            option="sample_axis",
         )
     return Forward(tape, output, value)
 
@@ -224,7 +227,7 @@ def _choose(
     nodes = [node for node in nodes if node in active]
     with_map_above: set[Node] = set()
     for node in nodes:
-        if any(v.node in with_map_above or _is_weighted(v.node) for v in node.inputs):
+        if node.recurs or any(v.node in with_map_above or _is_weighted(v.node) for v in node.inputs):
             with_map_above.add(node)
     with_map_below: set[Node] = set()
     for node in reversed(nodes):

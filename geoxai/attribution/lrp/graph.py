@@ -19,6 +19,7 @@ class Node:
     groups: frozenset[str] = frozenset()
     how: str = ""  # what happens where no rule is chosen, for the table of rules
     refusal: str | None = None
+    recurs: bool = False  # one step of several with the same weights, whose input holds what steps before it gave
 
     def __init__(self, op: str, inputs: tuple[Value, ...], input_shape: torch.Size, output_shapes: list[torch.Size]):
         self.op = op

@@ -5,17 +5,18 @@ constants.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from geoxai.attribution.lrp.arithmetic import Crossing
+from geoxai.attribution.lrp.gates import gated_matmul, gated_product, is_gate, take_all
 from geoxai.attribution.lrp.graph import Refusal, Value
 from geoxai.attribution.lrp.maps import Convolution, Dense, Diagonal, Fixed, Product, channel_shape
-from geoxai.attribution.lrp.nodes import MapNode, ScaleNode, SumNode, record_index, record_map
-from geoxai.attribution.lrp.operators import Call, broadcast_samples, operator, reduced_sample
+from geoxai.attribution.lrp.merging import with_constant
+from geoxai.attribution.lrp.nodes import ScaleNode, SumNode, record_index, record_map
+from geoxai.attribution.lrp.operators import Call, broadcast_samples, check_cells, operator, reduced_sample
+from geoxai.attribution.lrp.resampling_operators import bicubic
 
 MIXES = "it mixes samples, so there is no relevance of one sample"
 
@@ -65,7 +66,7 @@ def matmul(call: Call) -> Any:
     if call.name == "rmatmul":
         a, b = b, a
     if call.value(a) and call.value(b):
-        raise Refusal("both factors depend on the input", "products of two signals have no rule yet")
+        return gated_matmul(call, a, b)
     left = call.value(a) is None
     x, weight = (b, a) if left else (a, b)
     value = call.value(x)
@@ -94,6 +95,8 @@ def convolution(call: Call) -> Any:
     if value is None or call.value(weight) or call.value(bias):
         raise Refusal("its weights depend on the input", "only convolutions with constant weights can be crossed")
     spatial = weight.ndim - 2
+    if x.ndim == spatial + 1 and value.sample.numel() == 1:
+        return _without_batch_axis(call, x)
     if x.ndim == spatial + 1 or any(size > 1 for size in value.sample.shape[1:]):
         raise Refusal("samples do not lie along its batch axis", "keep the batch axis first")
     stride, dilation = _tuple(stride, spatial), _tuple(dilation, spatial)
@@ -116,6 +119,13 @@ def convolution(call: Call) -> Any:
         margin if any(margin) else (),
     )
     return record_map(call.tape, call.name, "conv", x, linear_map, call.run(), value.sample)
+
+
+def _without_batch_axis(call: Call, x: Tensor) -> Any:
+    """The convolution of the only sample, given without a batch axis."""
+    args = tuple(call.through(torch.unsqueeze, a, 0) if a is x else a for a in call.args)
+    kwargs = {key: call.through(torch.unsqueeze, a, 0) if a is x else a for key, a in call.kwargs.items()}
+    return call.through(torch.squeeze, call.through(call.func, *args, **kwargs), 0)
 
 
 def _convolution_parameters(call: Call) -> Any:
@@ -238,11 +248,12 @@ def interpolate(call: Call) -> Any:
     if mode is None or mode.startswith("nearest"):
         value = call.value(call.first)
         assert value is not None
-        if any(size > 1 for size in value.sample.shape[1:]):
-            raise Refusal("samples do not lie along its batch axis", "keep the batch axis first")
+        check_cells(call, value)
         return record_index(call.tape, call.name, call.func, call.args, call.kwargs, sample=value.sample)
+    if mode == "bicubic":
+        return bicubic(call)
     if mode not in ("linear", "bilinear", "trilinear", "area"):
-        raise Refusal(f"mode {mode!r} has negative weights and no rule yet", "use mode bilinear or nearest")
+        raise Refusal(f"mode {mode!r} has no rule", "use mode bicubic, bilinear or nearest")
     return _fixed(call, "upsample")
 
 
@@ -265,8 +276,7 @@ def _fixed(call: Call, group: str, sample: Tensor | None = None) -> Any:
     assert value is not None
     if sample is None:
         sample = value.sample
-        if any(size > 1 for size in sample.shape[1:]):
-            raise Refusal("samples do not lie along its batch axis", "keep the batch axis first")
+        check_cells(call, value)
     place = next((i for i, argument in enumerate(call.args) if argument is x), None)
     if place is None:
         raise Refusal("its input is not a plain argument", "pass the input first")
@@ -316,33 +326,17 @@ def _add_constant(call: Call, term: tuple[Tensor, float], constant: Any, z: Tens
     assert value is not None
     constant = torch.as_tensor(constant, dtype=z.dtype, device=z.device)
     sample = value.sample.reshape((1,) * (z.ndim - len(value.shape)) + value.sample.shape)
-    node = value.node
-    if (
-        isinstance(node, MapNode)
-        and node.weighted
-        and node.crossing.map.bias is None
-        and sign == 1
-        and z.shape == x.shape
-    ):
-        merged = _with_bias(node.crossing, constant, tape.keep(z))
-        after = MapNode(node.op, next(iter(node.groups & {"linear", "conv"})), node.inputs, merged)
-        tape.add(after)
-        after.path = node.path
-        tape.track(z, Value(after, 0, z.shape, sample))
-        return z
+    if sign == 1 and z.shape == x.shape:
+        merged = with_constant(tape, value, constant, z)
+        if merged is not None:
+            tape.track(z, merged)
+            return z
     if z.shape != x.shape:
         x = record_index(tape, "expand", torch.Tensor.expand, (x, z.shape), {}, sample=sample)
     weight = None if sign == 1 else torch.full((1,) * z.ndim, float(sign), dtype=z.dtype, device=z.device)
     nonnegative = value.nonnegative and sign > 0 and constant.numel() == 1 and bool(constant >= 0)
     bias = constant if constant.ndim else constant.reshape((1,) * z.ndim)
     return record_map(tape, call.name, "sum", x, Diagonal(weight, bias, tape.cache), z, sample, nonnegative)
-
-
-def _with_bias(crossing: Crossing, bias: Tensor, z: Tensor) -> Crossing:
-    linear_map = replace(crossing.map, bias=bias)  # type: ignore[type-var]
-    return Crossing(
-        linear_map, crossing.a, z, crossing.sample, crossing.nonnegative, crossing.channels, crossing.channel_axis
-    )
 
 
 @operator("mul div neg")
@@ -357,13 +351,15 @@ def scale(call: Call) -> Any:
 
         a, b, rounding = call.bind(parameters)
         if call.value(a) and call.value(b):
-            raise Refusal("both factors depend on the input", "products of two signals have no rule yet")
+            return gated_product(call, a, b) if call.name == "mul" else take_all(call, a, b)
         if rounding is not None or (call.name == "div" and call.value(a) is None):
             raise Refusal("it divides by the input or rounds", "only quotients by constants can be crossed")
         tensor, constant = (a, b) if call.value(a) else (b, a)
     value = call.value(tensor)
     assert value is not None
     z = call.run()
+    if is_gate(value) and isinstance(constant, Tensor) and not bool(constant.any()):
+        return z  # a gate on zeros, such as the first state of a recurrence: nothing comes through
     sample = value.sample.reshape((1,) * (z.ndim - tensor.ndim) + value.sample.shape)
     kept = call.tape.keep(constant) if isinstance(constant, Tensor) else constant
     node = ScaleNode(call.name, value, kept if call.name == "mul" else 1.0, z.shape, sample)
@@ -371,9 +367,3 @@ def scale(call: Call) -> Any:
     nonnegative = value.nonnegative and bool(torch.as_tensor(constant >= 0).all())
     call.tape.track(z, Value(node, 0, z.shape, sample, nonnegative))
     return z
-
-
-@operator("softmax log_softmax logsumexp softmin")
-def softmax(call: Call) -> Any:
-    """Stepped over at the end of a network (see ``closing``); inside it, it has no rule."""
-    raise Refusal("a softmax inside the network has no rule yet", "explain the values before it (start: logit)")

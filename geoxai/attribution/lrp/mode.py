@@ -12,7 +12,15 @@ from torch import Tensor
 
 from geoxai.attribution.calls import operation, out_of_place, without_flag
 from geoxai.attribution.closing import Closing
-from geoxai.attribution.lrp import linear_operators  # noqa: F401  (enters its operators in the table)
+from geoxai.attribution.lrp import (  # noqa: F401  (enter their operators in the table)
+    attention_operators,
+    contraction_operators,
+    gates,
+    linear_operators,
+    norm_operators,
+    recurrent_operators,
+    resampling_operators,
+)
 from geoxai.attribution.lrp.graph import Refusal, tensors_in
 from geoxai.attribution.lrp.operators import OPERATORS, READS, VALUE_READS, Call, refuse
 from geoxai.attribution.lrp.tape import Tape
@@ -59,8 +67,13 @@ class LrpMode(Closing):
         return result
 
     def _cross(self, func: Callable, name: str, args: tuple, kwargs: dict[str, Any]) -> Any:
-        call = Call(self.tape, name, func, args, kwargs)
+        call = Call(self.tape, name, func, args, kwargs, self._compute)
         try:
+            complex_ones = [t for t in self.tape.depending((args, kwargs)) if t.is_complex()]
+            if complex_ones:
+                made = self.tape.value(complex_ones[0])
+                origin = made.node.op if made is not None and made.node is not None else "the input"
+                raise Refusal(f"complex numbers, here of {origin}, have no rule", "explain with method gradient")
             if name not in OPERATORS:
                 raise Refusal(
                     "it has no relevance rule", "write it with other operations, or explain with method gradient"

@@ -41,6 +41,7 @@ class MapNode(Node):
         (relevance,) = relevances
         assert rule is not None
         assert relevance is not None
+        relevance = relevance.to(self.crossing.z.dtype)  # it may come from a sum with a constant of higher precision
         return [propagate(rule, self.crossing, relevance, ledger)]
 
 
@@ -114,6 +115,7 @@ class DerivativeNode(Node):
         self.outputs = outputs
         self.samples = samples
         self.born = born
+        self.order: tuple[int, ...] | None = None  # of axes, where the operation permutes them and nothing else
 
     def backward(self, relevances: list[Tensor | None], rule: Rule | None, ledger: Ledger) -> list[Tensor | None]:
         present = [i for i, relevance in enumerate(relevances) if relevance is not None]
@@ -211,7 +213,7 @@ def compress(numbers: Tensor) -> Tensor:
     known.
     """
     for axis, stride in enumerate(numbers.stride()):
-        if stride == 0:
+        if stride == 0 and numbers.shape[axis]:
             numbers = numbers.narrow(axis, 0, 1)
     if numbers.numel() <= 1 or sum(size > 1 for size in numbers.shape) == 1:
         return numbers

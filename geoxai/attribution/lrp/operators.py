@@ -16,7 +16,8 @@ from torch import Tensor
 
 from geoxai.attribution.calls import copy_of, names_in
 from geoxai.attribution.lrp.graph import Refusal, Value, tensors_in
-from geoxai.attribution.lrp.nodes import RefusedNode, record_index, record_pass
+from geoxai.attribution.lrp.merging import order_of
+from geoxai.attribution.lrp.nodes import DerivativeNode, RefusedNode, record_index, record_pass
 from geoxai.attribution.lrp.tape import Tape
 
 
@@ -29,10 +30,16 @@ class Call:
     func: Callable
     args: tuple
     kwargs: dict[str, Any]
+    cross: Callable | None = None  # how the mode runs an operation
 
     def run(self) -> Any:
         """The operation itself."""
         return self.func(*self.args, **self.kwargs)
+
+    def through(self, func: Callable, *args: Any, **kwargs: Any) -> Any:
+        """Run a part of the operation so that it goes through the table itself."""
+        assert self.cross is not None
+        return self.cross(func, args, kwargs)
 
     def bind(self, parameters: Callable) -> Any:
         """The arguments by name; ``parameters`` is a function with the operation's signature that returns them."""
@@ -116,7 +123,22 @@ def dropout(call: Call) -> Any:
 )
 def index_map(call: Call) -> Any:
     """Moves or selects values of one tensor."""
-    return record_index(call.tape, call.name, call.func, call.args, call.kwargs)
+    func = _reshaped if call.name in ("view", "_unsafe_view") else call.func
+    result = record_index(call.tape, call.name, func, call.args, call.kwargs)
+    if call.name in PERMUTATIONS and isinstance(result, Tensor):
+        node = call.tape.nodes[-1]
+        if isinstance(node, DerivativeNode):
+            node.order = order_of(call.func, call.args, call.kwargs, result.ndim)
+    return result
+
+
+def _reshaped(tensor: Tensor, *shape: Any, size: Any = None) -> Tensor:
+    """``view``, also of tensors laid out in memory in another way than the network's own would be."""
+    shape = shape if size is None else (size,)
+    return tensor.view(*shape) if shape and isinstance(shape[0], torch.dtype) else tensor.reshape(*shape)
+
+
+PERMUTATIONS = names_in("permute transpose t T mT H mH adjoint movedim moveaxis swapaxes swapdims")
 
 
 @operator("detach data lift_fresh detach_copy identity")
@@ -144,7 +166,7 @@ def conversion(call: Call) -> Any:
 
 @operator(
     "cat stack hstack vstack dstack column_stack row_stack where masked_fill setitem copy tril triu index_put "
-    "index_copy index_fill slice_scatter select_scatter masked_scatter diagonal_scatter"
+    "index_copy index_fill scatter slice_scatter select_scatter masked_scatter diagonal_scatter"
 )
 def join(call: Call) -> Any:
     """Joins values of the input with others, or with constants."""
@@ -168,7 +190,7 @@ def join(call: Call) -> Any:
 
 
 KEEPS_SHAPE = names_in(
-    "masked_fill setitem tril triu index_put index_copy index_fill slice_scatter select_scatter masked_scatter "
+    "masked_fill setitem tril triu index_put index_copy index_fill scatter slice_scatter select_scatter masked_scatter "
     "diagonal_scatter"
 )
 
@@ -224,12 +246,19 @@ def max_pool(call: Call) -> Any:
         raise Refusal("its regions are random", "use max_pool2d")
     value = call.value(call.first)
     assert value is not None
-    if any(size > 1 for size in value.sample.shape[1:]):
-        raise Refusal("the sample axis is not its batch axis", "keep samples along axis 0")
+    check_cells(call, value)
     return record_index(
         call.tape, call.name, call.func, call.args, call.kwargs, how="winner", sample=value.sample,
         nonnegative=value.nonnegative,
     )  # fmt: skip
+
+
+def check_cells(call: Call, value: Value) -> None:
+    """Raise if samples lie along the axes of cells, over which a pooling or interpolation runs."""
+    digits = [int(c) for c in call.name if c.isdigit()]
+    cells = digits[0] if digits else len(value.shape) - 2
+    if any(size > 1 for size in value.sample.shape[len(value.shape) - cells :]):
+        raise Refusal("samples lie along an axis of its cells", "keep the batch axis first")
 
 
 @operator("max min amax amin maximum minimum fmax fmin")
@@ -284,7 +313,7 @@ def broadcast_samples(call: Call, samples: list[Tensor], ndim: int) -> Tensor:
 def refuse(call: Call, refusal: Refusal) -> Any:
     """Run the operation and mark its results as not to be crossed."""
     result = call.run()
-    outputs = [t for t in tensors_in(result) if t.is_floating_point()]
+    outputs = [t for t in tensors_in(result) if t.is_floating_point() or t.is_complex()]
     if not outputs:  # indices, conditions: constants for the explanation
         return result
     inputs = tuple(v for t in tensors_in((call.args, call.kwargs)) if (v := call.tape.value(t)) is not None)

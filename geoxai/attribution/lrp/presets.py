@@ -2,14 +2,15 @@
 
 A list is read from the top; the first line that matches an operation gives its rule. ``match`` is
 
-- ``first``, ``last``: weighted maps with no weighted map before them (towards the input), or after them,
-- ``linear`` (dense layers, matrix products), ``conv`` (also transposed), ``norm`` (batch norm in eval), ``average``
-(average
-  pooling, mean, sum), ``upsample`` (linear interpolation), ``sum`` (a + b, a - b, adding a constant),
+- ``first``, ``last``: weighted maps with no weighted map before them (towards the input), or after them; a step of a
+  recurrent layer, which sees its own past, is never first,
+- ``linear`` (dense layers, matrix products, einsum, steps of recurrent layers), ``conv`` (also transposed), ``norm``
+  (batch norm in eval; layer, group, instance norm), ``average`` (average pooling, mean, sum, cumsum, values mixed by
+  attention), ``upsample`` (linear and bicubic interpolation), ``sum`` (a + b, a - b, adding a constant),
 - ``weighted`` (linear and conv), ``all``,
 
-and ``path``, if given, is a pattern of the module path (``encoder.*``). Activations, max pooling and index operations
-have no choice of rule and are not matched.
+and ``path``, if given, is a pattern of the module path (``encoder.*``). Activations, max pooling, products with gates
+and index operations have no choice of rule and are not matched.
 """
 
 from __future__ import annotations

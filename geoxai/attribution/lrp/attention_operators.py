@@ -1,0 +1,116 @@
+"""Attention: its weights are gates that stand, relevance goes through the values they mix.
+
+Signal-take-all on ``softmax(q k) @ v``: what the queries and keys depend on gets nothing, the values get all, in the
+shares the weights give, so attention is a conserving average (Arras et al. 2019; Ali et al. 2022).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from geoxai.attribution.lrp.gates import mix
+from geoxai.attribution.lrp.graph import Refusal
+from geoxai.attribution.lrp.operators import Call, operator
+
+
+@operator("scaled_dot_product_attention _scaled_dot_product_flash_attention_for_cpu")
+def attention(call: Call) -> Any:
+    """``softmax(q k / sqrt(d) + mask) @ v``."""
+
+    def functional(
+        query: Tensor, key: Tensor, value: Tensor, attn_mask: Any = None, dropout_p: float = 0.0,
+        is_causal: bool = False, scale: Any = None, enable_gqa: bool = False,
+    ) -> tuple:  # fmt: skip
+        return query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa
+
+    def flash(
+        query: Tensor, key: Tensor, value: Tensor, dropout_p: float = 0.0, is_causal: bool = False, *,
+        attn_mask: Any = None, scale: Any = None,
+    ) -> tuple:  # fmt: skip
+        return query, key, value, attn_mask, dropout_p, is_causal, scale, False
+
+    plain = call.name.startswith("scaled")
+    q, k, v, mask, dropout, causal, scale, shared_heads = call.bind(functional if plain else flash)
+    if dropout > 0:
+        raise Refusal("its dropout is in training mode", "call model.eval() first")
+    if call.value(v) is None:
+        raise Refusal("its values do not depend on the input, only their weights do", "explain with method gradient")
+    if shared_heads and v.shape[-3] != q.shape[-3]:
+        times = q.shape[-3] // v.shape[-3]
+        k, v = k.repeat_interleave(times, -3), call.through(torch.repeat_interleave, v, times, -3)
+    if causal:
+        mask = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device).tril()
+    weights = _weights(q, k, mask, scale)
+    mixed = mix(call, v, weights, weights @ v)
+    return mixed if plain else (mixed, weights.new_zeros(weights.shape[:-1]))
+
+
+def _weights(q: Tensor, k: Tensor, mask: Tensor | None, scale: float | None) -> Tensor:
+    """Attention weights; a boolean mask is True where a key takes part."""
+    scores = (q @ k.mT) * (q.shape[-1] ** -0.5 if scale is None else scale)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
+    return scores.softmax(-1).nan_to_num(0.0)
+
+
+@operator("multi_head_attention_forward")
+def multi_head_attention(call: Call) -> Any:
+    """What ``nn.MultiheadAttention`` computes, (length, batch, features), unless it adds keys of its own."""
+
+    def parameters(
+        query: Tensor, key: Tensor, value: Tensor, embed_dim_to_check: int, num_heads: int, in_proj_weight: Any,
+        in_proj_bias: Any, bias_k: Any, bias_v: Any, add_zero_attn: bool, dropout_p: float, out_proj_weight: Tensor,
+        out_proj_bias: Any, training: bool = True, key_padding_mask: Any = None, need_weights: bool = True,
+        attn_mask: Any = None, use_separate_proj_weight: bool = False, q_proj_weight: Any = None,
+        k_proj_weight: Any = None, v_proj_weight: Any = None, static_k: Any = None, static_v: Any = None,
+        average_attn_weights: bool = True, is_causal: bool = False,
+    ) -> tuple:  # fmt: skip
+        if any(t is not None for t in (bias_k, bias_v, static_k, static_v)) or add_zero_attn:
+            raise Refusal("it adds keys and values of its own", "use bias_k=None and add_zero_attn=False")
+        if training and dropout_p > 0:
+            raise Refusal("its dropout is in training mode", "call model.eval() first")
+        projections = (
+            (q_proj_weight, k_proj_weight, v_proj_weight) if use_separate_proj_weight else in_proj_weight.chunk(3)
+        )
+        biases = (None,) * 3 if in_proj_bias is None else in_proj_bias.chunk(3)
+        masks = attn_mask, key_padding_mask
+        out = out_proj_weight, out_proj_bias
+        return (query, key, value), num_heads, projections, biases, out, masks, need_weights, average_attn_weights
+
+    signals, heads, projections, biases, out, (mask, padding), need_weights, average = call.bind(parameters)
+    if call.value(signals[2]) is None:
+        raise Refusal("its values do not depend on the input, only their weights do", "explain with method gradient")
+    q, k = (
+        F.linear(x, w, b).unflatten(-1, (heads, -1)).movedim(0, -2) for x, w, b in zip(signals[:2], projections, biases)
+    )
+    v = call.through(F.linear, signals[2], projections[2], biases[2])
+    v = call.through(torch.movedim, call.through(torch.unflatten, v, -1, (heads, -1)), 0, -2)
+    weights = _weights(q, k, _joint_mask(q, k, mask, padding), None)
+    mixed = call.through(torch.movedim, mix(call, v, weights, weights @ v), -2, 0)
+    result = call.through(F.linear, call.through(torch.flatten, mixed, -2), *out)
+    if not need_weights:
+        return result, None
+    return result, weights.mean(-3) if average else weights
+
+
+def _joint_mask(q: Tensor, k: Tensor, mask: Tensor | None, padding: Tensor | None) -> Tensor | None:
+    """What is added to scores ([batch,] heads, queries, keys). Boolean masks are True where a key takes no part."""
+    shapes = (
+        (*q.shape[:-2], q.shape[-2], k.shape[-2])
+        if mask is not None and mask.ndim == 3
+        else (q.shape[-2], k.shape[-2]),
+        (*q.shape[:-3], 1, 1, k.shape[-2]),
+    )
+    total = None
+    for given, shape in zip((mask, padding), shapes):
+        if given is None:
+            continue
+        if given.dtype == torch.bool:
+            given = torch.zeros_like(given, dtype=q.dtype).masked_fill_(given, -torch.inf)
+        given = given.reshape(shape)
+        total = given if total is None else total + given
+    return total

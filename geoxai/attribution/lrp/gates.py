@@ -1,0 +1,152 @@
+"""Products and quotients of two signals: one of them is a gate that stands, the other takes all the relevance.
+
+Signal-take-all (Arras et al. 2017, 2019): in ``gate * signal`` relevance goes to the signal, so nothing is lost and
+what the gate depends on gets none. Which factor is the gate is decided by where it came from, never by its values: it
+came through a sigmoid, a hard sigmoid or a softmax, or through a function that relevance cannot cross and that is
+positive (exp, rsqrt, reciprocal), and since then only through index operations, constants and averages. Attention
+weights are gates by that rule. A factor that is made of the other element by element makes the product an activation of
+that (``x * tanh(softplus(x))``). Where both factors are gates or neither is, which takes the relevance is not defined
+and the product is refused. In a quotient the divisor is the gate: the standard deviation of a norm written out (the
+LN-rule of Ali et al. 2022).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from geoxai.attribution.calls import names_in
+from geoxai.attribution.lrp.further_maps import Mixture
+from geoxai.attribution.lrp.graph import Refusal, Value
+from geoxai.attribution.lrp.maps import Diagonal, Product
+from geoxai.attribution.lrp.nodes import DerivativeNode, MapNode, PassNode, RefusedNode, ScaleNode, record_map
+from geoxai.attribution.lrp.operators import Call, broadcast_samples, operator
+
+GATES = names_in("sigmoid hardsigmoid softmax softmin rsqrt reciprocal exp")
+SHIFTED = names_in("tanh erf")  # one plus these is a gate: a sigmoid by another name, as GELU writes it
+BY_ELEMENT = names_in("exp expm1 log log1p erf where mul")  # besides activations and constants
+ARRANGED = frozenset({"average", "upsample"})
+
+
+class GateNode(ScaleNode):
+    """A product of a signal with a gate: the signal takes all."""
+
+    how = "signal takes all"
+
+
+def is_gate(value: Value | None) -> bool:
+    """Whether a value came through a gating function, see the head of this module."""
+    node = None if value is None else value.node
+    if node is None or value is None:
+        return False
+    if node.op in GATES and isinstance(node, PassNode | RefusedNode):
+        return True
+    if isinstance(node, RefusedNode):
+        return node.op == "mul" and all(map(is_gate, node.inputs))
+    if isinstance(node, MapNode):
+        if isinstance(node.crossing.map, Diagonal):
+            bias = node.crossing.map.bias
+            below = node.inputs[0].node
+            if bias is not None and below is not None and below.op in SHIFTED:
+                return bool((bias >= 1).all())
+            return is_gate(node.inputs[0])
+        return bool(node.groups & ARRANGED) and is_gate(node.inputs[0])
+    return isinstance(node, DerivativeNode | ScaleNode) and all(map(is_gate, node.inputs))
+
+
+def signal_first(call: Call, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """(signal, gate) of two factors that depend on the input."""
+    gates = is_gate(call.value(a)), is_gate(call.value(b))
+    if gates[0] != gates[1]:
+        return (b, a) if gates[0] else (a, b)
+    which = "both factors are gates" if all(gates) else "both factors depend on the input and neither is a gate"
+    raise Refusal(
+        f"{which}, so which takes the relevance is not defined",
+        "let the gate come through sigmoid, hardsigmoid or softmax, or explain with method gradient",
+    )
+
+
+def _is_made_of(value: Value | None, other: Value | None) -> bool:
+    """Whether ``value`` is ``other`` after functions of one element, and constants."""
+    if value is None or value is other:
+        return value is other
+    node = value.node
+    by_element = (
+        isinstance(node, PassNode | ScaleNode)
+        or (isinstance(node, MapNode) and isinstance(node.crossing.map, Diagonal))
+        or (isinstance(node, RefusedNode | DerivativeNode) and node.op in BY_ELEMENT)
+    )
+    if node is None or not by_element:
+        return False
+    return all(below.shape == value.shape and _is_made_of(below, other) for below in node.inputs)
+
+
+def gated_product(call: Call, a: Tensor, b: Tensor) -> Tensor:
+    """``a * b`` of two signals."""
+    first, second = call.value(a), call.value(b)
+    if _is_made_of(second, first):
+        signal, gate = a, b
+    elif _is_made_of(first, second):
+        signal, gate = b, a
+    else:
+        signal, gate = signal_first(call, a, b)
+    return take_all(call, signal, gate)
+
+
+def take_all(call: Call, signal: Tensor, gate: Tensor) -> Tensor:
+    """The result of an elementwise product or quotient; relevance of it is the signal's."""
+    value, other = call.value(signal), call.value(gate)
+    assert value is not None
+    assert other is not None
+    z = call.run()
+    known = [v.sample for v in (value, other) if not bool((v.sample < 0).all())]
+    sample = broadcast_samples(call, known or [value.sample], z.ndim)
+    node = GateNode(call.name, value, call.tape.keep(gate) if call.name == "mul" else 1.0, z.shape, sample)
+    call.tape.add(node)
+    call.tape.track(z, Value(node, 0, z.shape, sample, value.nonnegative and other.nonnegative))
+    return z
+
+
+def mix(call: Call, values: Tensor, gate: Tensor, z: Tensor, right: bool = False) -> Tensor:
+    """``z = gate @ values`` (or ``values @ gate``): the values take the relevance, in the shares the gates give."""
+    value = call.value(values)
+    assert value is not None
+    axis = -1 if right else -2
+    if values.ndim < 2 or gate.ndim < 2 or value.sample.shape[axis] > 1:
+        raise Refusal("it mixes samples, so there is no relevance of one sample", "keep the batch axis first")
+    sample = value.sample.reshape((1,) * (z.ndim - values.ndim) + value.sample.shape)
+    stands = call.tape.keep(gate)
+    if bool((gate < 0).any()):  # a constant was taken from the gate
+        product = Product(stands, values.shape, not right, call.tape.cache)
+        return record_map(call.tape, call.name, "linear", values, product, z, sample)
+    mixture = Mixture(stands, values.shape, right)
+    return record_map(call.tape, call.name, "average", values, mixture, z, sample, value.nonnegative)
+
+
+def gated_matmul(call: Call, a: Tensor, b: Tensor) -> Tensor:
+    """``a @ b`` of two signals, one of them attention weights."""
+    values, gate = signal_first(call, a, b)
+    return mix(call, values, gate, call.run(), right=values is a)
+
+
+@operator("softmax log_softmax logsumexp softmin")
+def softmax(call: Call) -> Any:
+    """Stepped over at the end of a network (see ``closing``); inside it, a gate, which relevance does not cross."""
+    raise Refusal(
+        "a softmax inside the network is a gate: relevance goes through what it multiplies, not through itself",
+        "explain the values before it (start: logit)",
+    )
+
+
+@operator("glu")
+def gated_linear_unit(call: Call) -> Any:
+    """``a * sigmoid(b)`` of the two halves of one axis."""
+
+    def parameters(input: Tensor, dim: int = -1) -> tuple[Tensor, int]:
+        return input, dim
+
+    x, dim = call.bind(parameters)
+    signal, gate = call.through(torch.chunk, x, 2, dim)
+    return call.through(torch.mul, signal, call.through(torch.sigmoid, gate))
