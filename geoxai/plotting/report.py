@@ -40,7 +40,7 @@ class Store:
     def commands(self) -> tuple[str, ...]:
         """The lines of Python that open it, one per group."""
         if self.path.endswith(".zarr"):
-            start, end = f"xr.open_zarr({self.path!r}", ", consolidated=False)"
+            start, end = f"xr.open_zarr({self.path!r}", ")"
         else:
             start, end = f"xr.open_dataset({self.path!r}", ")"
         return tuple(f"{start}, group={group!r}{end}" for group in self.groups) or (f"{start}{end}",)
