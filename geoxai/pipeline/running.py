@@ -33,6 +33,7 @@ from geoxai.pipeline.workspace import (
     plain_error,
     save_config,
     upstream,
+    with_upstream,
 )
 from geoxai.stages.stage import LazyStage, OutputStage, ReducedStage, Stage, StoredStage
 from geoxai.storage.files import DiskError, remove, sweep, write_json
@@ -93,7 +94,7 @@ def run(
     run_dir = Path()
     try:
         config = config if isinstance(config, Config) else load(config)
-        chosen = _with_upstream(config, _known(config, only, "--only") or list(config.stages))
+        chosen = with_upstream(config, _known(config, only, "--only") or list(config.stages))
         forced = _with_downstream(config, _known(config, force, "--force"))
         check_device(config)
         workspace = bind(config)
@@ -339,17 +340,6 @@ def _known(config: Config, names: Sequence[str], option: str) -> list[str]:
         if name not in config.stages:
             raise OptionError(f"{option}: {unknown('stage', name, config.stages)}")
     return list(names)
-
-
-def _with_upstream(config: Config, names: Sequence[str]) -> list[str]:
-    wanted: set[str] = set()
-    stack = list(names)
-    while stack:
-        name = stack.pop()
-        if name not in wanted:
-            wanted.add(name)
-            stack += upstream(config, name)
-    return [name for name in config.stages if name in wanted]
 
 
 def _with_downstream(config: Config, names: Sequence[str]) -> list[str]:

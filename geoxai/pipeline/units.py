@@ -21,7 +21,7 @@ from geoxai.errors import GeoxaiError
 from geoxai.pipeline import stores
 from geoxai.pipeline.fingerprints import changed, versions
 from geoxai.pipeline.ledger import Ledger, StageEntry
-from geoxai.pipeline.workspace import Workspace, plain_error, rebuild
+from geoxai.pipeline.workspace import Workspace, plain_error, rebuild, with_upstream
 from geoxai.stages.stage import Context, Layout, ReducedStage, StoredStage
 from geoxai.storage.files import DiskError, remove
 
@@ -120,13 +120,18 @@ def describe(workspace: Workspace, name: str, context: Context) -> StageEntry:
 def provenance(workspace: Workspace, name: str) -> dict[str, Any]:
     """Attributes of a store: only what determines its numbers, so that two runs can be compared bit for bit."""
     made_of = workspace.ingredients(name)
+    inputs = {
+        f"{stage}.{option}": digests
+        for stage in with_upstream(workspace.config, [name])
+        for option, digests in workspace.ingredients(stage)["inputs"].items()
+    }
     return {
         "geoxai_stage": name,
         "geoxai_use": made_of["use"],
         "geoxai_options": json.dumps(made_of["options"], sort_keys=True),
         "geoxai_fingerprint": workspace.fingerprint(name),
         "geoxai_config_hash": workspace.science_hash(),
-        "geoxai_inputs": json.dumps(made_of["inputs"], sort_keys=True),
+        "geoxai_inputs": json.dumps(inputs, sort_keys=True),
         "geoxai_versions": json.dumps(versions(), sort_keys=True),
         "geoxai_seed": workspace.config.compute.seed,
         "geoxai_device": made_of["device"],

@@ -211,6 +211,18 @@ def upstream(config: Config, name: str) -> list[str]:
     return list(found)
 
 
+def with_upstream(config: Config, names: Iterable[str]) -> list[str]:
+    """The stages named and all that they read, directly or not, in the order in which they run."""
+    wanted: set[str] = set()
+    stack = list(names)
+    while stack:
+        name = stack.pop()
+        if name not in wanted:
+            wanted.add(name)
+            stack += upstream(config, name)
+    return [name for name in config.stages if name in wanted]
+
+
 def bind(config: Config, run_dir: Path | None = None) -> Workspace:
     """The workspace of a config; ``device: auto`` becomes the device there is."""
     return Workspace(config, config.run_dir if run_dir is None else run_dir, resolve_device(config.compute.device))

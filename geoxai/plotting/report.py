@@ -39,11 +39,9 @@ class Store:
     @property
     def commands(self) -> tuple[str, ...]:
         """The lines of Python that open it, one per group."""
-        if self.path.endswith(".zarr"):
-            start, end = f"xr.open_zarr({self.path!r}", ", consolidated=False)"
-        else:
-            start, end = f"xr.open_dataset({self.path!r}", ")"
-        return tuple(f"{start}, group={group!r}{end}" for group in self.groups) or (f"{start}{end}",)
+        opener = "open_zarr" if self.path.endswith(".zarr") else "open_dataset"
+        groups = [f", group={group!r}" for group in self.groups] or [""]
+        return tuple(f"xr.{opener}({self.path!r}{group})" for group in groups)
 
 
 @dataclass(frozen=True)

@@ -115,6 +115,8 @@ class WriteZarr(_Write):
             zarr.open_group(part, mode="w", zarr_format=3, attributes=_marks())
         for name, dataset in datasets.items():
             _to_zarr(dataset, part, name)
+        with quiet():
+            zarr.consolidate_metadata(part)
 
 
 class WriteNetcdf(_Write):
@@ -174,7 +176,7 @@ def _to_zarr(dataset: xr.Dataset, store: Path, group: str | None) -> None:
     mode: Literal["w", "a"] = "w" if group is None else "a"
     with quiet():
         dataset.to_zarr(
-            store, group=group, mode=mode, zarr_format=3, consolidated=False, encoding=_encoding(dataset, "chunks")
+            store, group=group, mode=mode, zarr_format=3, consolidated=True, encoding=_encoding(dataset, "chunks")
         )
 
 
