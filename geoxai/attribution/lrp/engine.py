@@ -138,20 +138,20 @@ def backward(recorded: Forward, planned: Plan, ledger: Ledger, last: bool) -> li
             arrived if value.node is None else pending.setdefault(value.node, [None] * len(value.node.output_shapes))
         )
         before = place[value.index]
-        place[value.index] = relevance if before is None else before + relevance
+        place[value.index] = relevance if before is None else before.add_(relevance)
 
     nodes = planned.nodes(tape)
     if last:
         tape.nodes.clear()
     with torch.no_grad():
-        give(planned.start, planned.relevance)
+        give(planned.start, planned.relevance.clone())
         while nodes:
             node = nodes.pop()
             relevances = pending.pop(node, None)
             if relevances is None:
                 continue
             rule = planned.rules[node][0] if node in planned.rules else None
-            for value, relevance in zip(node.inputs, node.backward(relevances, rule, ledger)):
+            for value, relevance in zip(node.inputs, _apart(node.backward(relevances, rule, ledger))):
                 give(value, relevance)
             if last:
                 node.inputs = ()
@@ -159,6 +159,21 @@ def backward(recorded: Forward, planned: Plan, ledger: Ledger, last: bool) -> li
         torch.zeros(value.shape, dtype=planned.relevance.dtype, device=planned.relevance.device) if r is None else r
         for value, r in zip(tape.inputs, arrived)
     ]
+
+
+def _apart(relevances: list[Tensor | None]) -> list[Tensor | None]:
+    """Relevance of several inputs in memory of its own each: who gets it may overwrite it."""
+    seen: set[int] = set()
+    apart: list[Tensor | None] = []
+    for relevance in relevances:
+        shared = relevance is not None and (
+            relevance.data_ptr() in seen or any(n > 1 and step == 0 for n, step in zip(relevance.shape, relevance.stride()))
+        )
+        if relevance is not None:
+            relevance = relevance.contiguous().clone() if shared else relevance
+            seen.add(relevance.data_ptr())
+        apart.append(relevance)
+    return apart
 
 
 def table(recorded: Forward, planned: Plan) -> tuple[RuleRow, ...]:
@@ -191,7 +206,7 @@ def _fold(value: Value, coefficients: Tensor) -> tuple[Node, MapNode] | None:
         return None
     z = (coefficients * node.crossing.z).sum(-1, keepdim=True)
     combined = MapNode(
-        node.op, "linear", node.inputs, replace(node.crossing, map=linear.combined(coefficients), z=z, kept={})
+        node.op, "linear", node.inputs, replace(node.crossing, map=linear.combined(coefficients), z=z)
     )
     combined.path = node.path
     return node, combined
