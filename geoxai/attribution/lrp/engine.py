@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ from geoxai.attribution.lrp.mode import LrpMode
 from geoxai.attribution.lrp.nodes import DerivativeNode, MapNode, RefusedNode
 from geoxai.attribution.lrp.presets import RuleList
 from geoxai.attribution.lrp.rules import Rule
-from geoxai.attribution.lrp.tape import Tape
+from geoxai.attribution.lrp.tape import Replay, Tape
 from geoxai.attribution.targets import Objective, Output
 from geoxai.errors import GeoxaiError, OptionError
 
@@ -80,12 +81,10 @@ def module_paths(model: object) -> dict[int, str]:
 
 def forward(model: Callable, inputs: tuple[Tensor, ...], cache: WeightCache, start: str) -> Forward:
     """Run the network on a batch and record what happens to its inputs."""
-    channels = inputs[0].shape[1] if inputs[0].ndim > 1 else 1
-    tape = Tape(len(inputs[0]), cache, module_paths(model), channels)
-    watched = [tape.watch(x) for x in inputs]
-    mode = LrpMode(tape)
-    with torch.no_grad(), mode:
-        raw = model(*watched)
+    try:
+        tape, mode, raw = _run(model, inputs, cache, plain=False)
+    except Replay:
+        tape, mode, raw = _run(model, inputs, cache, plain=True)
     if not isinstance(raw, Tensor):
         raise OptionError(
             f"the network returns a {type(raw).__name__}, expected one tensor",
@@ -104,6 +103,15 @@ def forward(model: Callable, inputs: tuple[Tensor, ...], cache: WeightCache, sta
             f"the network's output has shape {tuple(raw.shape)}, expected {len(inputs[0])} samples along its first axis"
         )
     return Forward(tape, output, value)
+
+
+def _run(model: Callable, inputs: tuple[Tensor, ...], cache: WeightCache, plain: bool) -> tuple[Tape, LrpMode, Any]:
+    channels = inputs[0].shape[1] if inputs[0].ndim > 1 else 1
+    tape = Tape(len(inputs[0]), cache, module_paths(model), channels, plain)
+    watched = [tape.watch(x) for x in inputs]
+    mode = LrpMode(tape)
+    with torch.no_grad(), mode:
+        return tape, mode, model(*watched)
 
 
 def plan(recorded: Forward, objective: Objective, rules: RuleList) -> Plan:

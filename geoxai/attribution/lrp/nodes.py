@@ -266,14 +266,18 @@ def record_map(
     z: Tensor,
     sample: Tensor,
     nonnegative: bool = False,
+    kept: Tensor | None = None,
 ) -> Tensor:
-    """Put a linear map of ``tensor`` with result ``z`` on the tape."""
+    """Put a linear map of ``tensor`` with result ``z`` on the tape; ``kept`` is a copy of ``tensor`` to keep in its
+    place.
+    """
     value = tape.value(tensor)
     assert value is not None
     axis = 1 if group == "conv" else tensor.ndim - 1
     crossing = Crossing(
-        linear, tape.keep(tensor), tape.keep(z), sample, value.nonnegative, tape.input_channels, channel_axis=axis
-    )
+        linear, tape.keep(tensor) if kept is None else kept, tape.keep(z), sample, value.nonnegative, tape.input_channels,
+        channel_axis=axis,
+    )  # fmt: skip
     node = MapNode(op, group, (value,), crossing)
     tape.add(node)
     tape.track(z, Value(node, 0, z.shape, sample, nonnegative))

@@ -22,17 +22,26 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from geoxai.attribution.lrp import memory
 from geoxai.attribution.lrp.graph import Node, Value, tensors_in
-from geoxai.attribution.lrp.maps import WeightCache
+from geoxai.attribution.lrp.maps import WeightCache, channels_last
+
+
+class Replay(Exception):
+    """The network looks at memory in a way that only a plain forward pass serves."""
 
 
 @dataclass
 class Tape:
-    """What one forward pass did. ``samples`` is their number, ``paths`` names modules and parameters by id."""
+    """What one forward pass did. ``samples`` is their number, ``paths`` names modules and parameters by id.
+
+    Unless ``plain``, memory is saved and convolutions lay out their results channels last, which is twice as fast on
+    a processor. Where a network could tell, ``Replay`` asks for a plain pass.
+    """
 
     samples: int
     cache: WeightCache
     paths: dict[int, str]
     input_channels: int
+    plain: bool = False
     nodes: list[Node] = field(default_factory=list)
     inputs: list[Value] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -40,15 +49,33 @@ class Tape:
     _writes: Any = field(default_factory=WeakTensorKeyDictionary)  # base -> number of writes
     _viewed: Any = field(default_factory=WeakTensorKeyDictionary)  # bases with views
     _aliases: Any = field(default_factory=WeakTensorKeyDictionary)  # base -> aliases that nodes keep
+    _borrowed: Any = field(default_factory=WeakTensorKeyDictionary)  # bases whose memory is the caller's
 
     def watch(self, x: Tensor) -> Tensor:
-        """A copy of an input, with samples along its first axis, from which dependence is followed."""
-        x = x.detach().clone()
+        """An alias of an input (a copy if ``plain``), samples along its first axis, from which dependence is followed.
+        """
+        x = x.detach().clone() if self.plain else x.detach()
         sample = torch.arange(len(x), device=x.device).reshape(-1, *[1] * (x.ndim - 1))
         value = Value(None, len(self.inputs), x.shape, sample)
         self.inputs.append(value)
         self.track(x, value)
+        self._borrowed[x] = not self.plain
         return x
+
+    def laid_out(self, x: Tensor) -> Tensor:
+        """``x`` as convolutions like it best: images of single precision on a processor with channels last."""
+        if self.plain or x.device.type != "cpu" or x.ndim != 4 or x.dtype != torch.float32:
+            return x
+        return x.contiguous(memory_format=torch.channels_last)
+
+    def in_order(self, tensor: Tensor) -> None:
+        """Before something looks at the memory of ``tensor``: elements lie in it as in a plain pass."""
+        if self.plain or tensor.is_contiguous() or self.value(tensor) is None:
+            return
+        if not self.owns(tensor):
+            raise Replay
+        if channels_last(tensor):
+            tensor.data = tensor.contiguous()
 
     def value(self, tensor: Tensor) -> Value | None:
         """The value of a tensor, None if it does not depend on the input."""
@@ -61,6 +88,11 @@ class Tape:
         seen = memory.view_of_base(self, tensor, base)
         self.track(tensor, seen)
         return seen
+
+    def move_aliases(self, result: Tensor, target: Tensor) -> None:
+        """``target`` has taken over the memory of ``result``, and with it the aliases that nodes keep of it."""
+        self._borrowed.pop(target, None)
+        self._aliases[target] = self._aliases.pop(result, [])
 
     def track(self, tensor: Tensor, value: Value) -> None:
         """Let ``tensor`` have ``value`` from now on."""
@@ -94,6 +126,8 @@ class Tape:
 
     def protect(self, tensor: Tensor) -> None:
         """Before the memory of ``tensor`` is written: give aliases kept by nodes memory of their own."""
+        if self._borrowed.get(_base(tensor)):
+            raise Replay
         for alias in self._aliases.pop(_base(tensor), ()):
             alias.data = alias.clone()
 
