@@ -15,11 +15,10 @@ import torch
 from torch import Tensor
 
 from geoxai.attribution.lrp.ledger import Ledger
-from geoxai.attribution.lrp.maps import LinearMap, elements, favoured, own_memory, per_channel
+from geoxai.attribution.lrp.maps import LinearMap, blocks, elements, favoured, per_channel
 from geoxai.attribution.lrp.rules import AlphaBeta, Epsilon, Flat, Gamma, Pass, Rule, WSquare, ZBox, Zero, ZPlus
 from geoxai.errors import OptionError
 
-BLOCK = 2**18  # elements of one block: a few of them fit a processor's cache
 
 
 @dataclass
@@ -42,9 +41,7 @@ class Crossing:
 
     def exact_z(self, relevance: Tensor) -> Tensor:
         """``z``, computed again if it was kept rectified and relevance arrives where the ReLU was shut."""
-        if self.rectified and any(
-            bool(((self.z[rows] == 0) & (relevance[rows] != 0)).any()) for rows in blocks(relevance)
-        ):
+        if self.rectified and any(_meet(zeros(self.z[rows]), relevance[rows]) for rows in blocks(relevance)):
             self.z = self.map.apply(self.a)
             if self.map.bias is not None:
                 self.z = self.z + self.map.bias
@@ -76,12 +73,12 @@ class Crossing:
         )  # fmt: skip
         if self.map.signed:
             if self.is_nonnegative:
-                return times(self.map.transpose(s, own), self.a)
-            return times(self.map.transpose_by_sign(s, self.a, own, other), self.a)
+                return self.map.share(s, self.a, own)
+            return self.map.share_by_sign(s, self.a, own, other)
         strong, weak = (1.0, 0.0) if gamma is None else (1 + gamma, 1.0)
         if sign == "negative":
             strong, weak = weak, strong
-        back = times(self.map.transpose(s), self.a)
+        back = self.map.share(s, self.a)
         if self.is_nonnegative:
             return back if strong == 1 else back.mul_(strong)
         return back.mul_(torch.where(self.a >= 0, strong, weak).to(back.dtype))
@@ -97,28 +94,17 @@ class Crossing:
         return self.a.ndim > 1 and self.sample.ndim == self.z.ndim == self.a.ndim and self.sample.numel() == len(self.z)
 
 
-def blocks(values: Tensor) -> list[slice]:
-    """Slices along the first axis that fit a processor's cache, so that steps on one block need no fresh memory."""
-    if values.device.type != "cpu" or values.ndim < 2:
-        return [slice(None)]
-    rows = max(1, BLOCK * len(values) // max(values.numel(), 1))
-    return [slice(begin, begin + rows) for begin in range(0, len(values), rows)]
-
-
 def part_of_rows(values: Tensor, rows: slice, ndim: int) -> Tensor:
     """The rows of a block of what broadcasts to a tensor of ``ndim`` axes."""
     return values[rows] if values.ndim == ndim and len(values) > 1 else values
-
-
-def times(values: Tensor, factor: Tensor) -> Tensor:
-    """Their product, in the memory of ``values`` where that is its own."""
-    return values.mul_(factor) if own_memory(values) and values.shape == factor.shape else values * factor
 
 
 def propagate(rule: Rule, crossing: Crossing, relevance: Tensor, ledger: Ledger) -> Tensor:
     """Relevance of the input, shaped like ``crossing.a``; the rest is entered in ``ledger``. ``relevance`` is
     overwritten.
     """
+    if relevance.stride() != crossing.z.stride():  # steps on tensors of different layouts are slow
+        relevance = torch.empty_like(crossing.z).copy_(relevance)
     if isinstance(rule, Zero):
         return _epsilon(crossing, relevance, 0.0, rule.bias, ledger)
     if isinstance(rule, Epsilon):
@@ -150,15 +136,26 @@ def _divide(crossing: Crossing, relevance: Tensor, denominator: Tensor, ledger: 
     """``R / denominator`` in the memory of R, 0 where the denominator is 0; the relevance there is lost."""
     for rows in blocks(relevance):
         r, d = relevance[rows], part_of_rows(denominator, rows, relevance.ndim)
-        none = d == 0
-        if not bool(none.any()):
-            r.div_(d)
-            continue
-        lost = r * none
-        if bool(lost.any()):
+        none = zeros(d)
+        if bool(none.amax() > 0):
+            lost = r * none
             ledger.add("lost", lost, part_of_rows(crossing.sample, rows, relevance.ndim))
-        r.div_(d).masked_fill_(none, 0)
+            r.sub_(lost)
+            d = none.add_(d)
+        r.div_(d)
     return relevance
+
+
+def zeros(values: Tensor) -> Tensor:
+    """1 where ``values`` are 0, else 0, as numbers of their type: arithmetic on these is many times faster than on
+    masks.
+    """
+    return values.sign().abs_().neg_().add_(1)
+
+
+def _meet(one: Tensor, other: Tensor) -> bool:
+    """Whether both differ from 0 anywhere at once."""
+    return bool((one.sign() * other.sign()).abs_().amax() > 0)
 
 
 def _absorb(crossing: Crossing, terms: dict[str, Tensor | None], bias: str, ledger: Ledger) -> Tensor | None:
@@ -187,7 +184,7 @@ def _epsilon(crossing: Crossing, relevance: Tensor, eps: float, bias: str, ledge
     taken = None if b is None or bias != "distribute" else s * b
     if bias == "absorb" and b is not None:
         ledger.add_product("bias", s, b, crossing.sample)
-    back = times(crossing.map.transpose(s), crossing.a)
+    back = crossing.map.share(s, crossing.a)
     extra = _absorb(crossing, {"bias": taken, "stabiliser": stabiliser}, bias, ledger)
     return back if extra is None else back.add_(extra)
 
@@ -223,14 +220,13 @@ def _gamma(crossing: Crossing, relevance: Tensor, gamma: float, bias: str, ledge
     for rows in blocks(relevance):
         zs, d = part_of_rows(z, rows, relevance.ndim), denominator[rows]
         of_b, up, down = (part_of_rows(t, rows, z.ndim) if isinstance(t, Tensor) else 0 for t in (b, plus, minus))
-        negative = zs < 0
-        if bool((negative & (relevance[rows] != 0)).any()):
-            below = True
+        if _meet(zs.clamp(max=0), relevance[rows]):
+            below, negative = True, zs < 0
             # N = (sum of all) - P does not cancel where it is used: there z < 0, so |N| > P or the bias is < 0.
             torch.where(negative, zs - of_b - d + down, d + up, out=d)
         else:
             d.add_(up)
-        d.mul_(gamma).add_(zs).masked_fill_(zs == 0, 0)
+        d.mul_(gamma).add_(zs).mul_(zs.sign().abs_())
     s = _divide(crossing, relevance, denominator, ledger)
     del denominator
     parts = [("positive", s * (z > 0), plus), ("negative", s * (z < 0), minus)] if below else [("positive", s, plus)]

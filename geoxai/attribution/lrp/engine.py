@@ -120,7 +120,7 @@ def plan(recorded: Forward, objective: Objective, rules: RuleList) -> Plan:
     coefficients = objective.coefficients
     notes: tuple[str, ...] = ()
     start, folded = recorded.value, None
-    relevance = coefficients if objective.unit else coefficients * values
+    relevance = coefficients if objective.unit else values * coefficients
     if objective.fold:
         folded = _fold(recorded.value, coefficients)
         if folded is None:
@@ -210,7 +210,7 @@ def _fold(value: Value, coefficients: Tensor) -> tuple[Node, MapNode] | None:
         isinstance(linear, Product) and not linear.left and linear.weight.ndim == 2
     ):
         return None
-    if coefficients.ndim != 2:
+    if coefficients.ndim != 2 or node.crossing.rectified:
         return None
     z = (coefficients * node.crossing.z).sum(-1, keepdim=True)
     combined = MapNode(

@@ -34,6 +34,9 @@ def favoured(sign: str, gamma: float) -> tuple[str, float]:
 Part = str | tuple[str, float]
 
 
+BLOCK = 2**18  # elements of one block: a few of them fit a processor's cache
+
+
 class WeightCache:
     """Parts of weights, computed once per call of the engine. Weights are kept alive so that ids stay theirs."""
 
@@ -77,16 +80,38 @@ def channels_last(values: Tensor) -> bool:
     return values.ndim == 4 and values.stride(1) == 1 and not values.is_contiguous()
 
 
-class BySign:
-    """What rules that tell signs apart ask of a map whose inputs have both signs."""
+def blocks(values: Tensor) -> list[slice]:
+    """Slices along the first axis that fit a processor's cache, so that steps on one block need no fresh memory."""
+    if values.device.type != "cpu" or values.ndim < 2:
+        return [slice(None)]
+    rows = max(1, BLOCK * len(values) // max(values.numel(), 1))
+    return [slice(begin, begin + rows) for begin in range(0, len(values), rows)]
+
+
+def times(values: Tensor, factor: Tensor) -> Tensor:
+    """Their product, in the memory of ``values`` where that is its own and laid out like ``factor``."""
+    if values.shape == factor.shape and values.dtype == factor.dtype:
+        if values.stride() == factor.stride() and own_memory(values):
+            return values.mul_(factor)
+        return torch.mul(values, factor, out=torch.empty_like(factor))
+    return values * factor
+
+
+class Shares:
+    """What rules ask of a map beyond applying it and carrying back, for a map that has no faster way."""
+
+    def share(self: LinearMap, values: Tensor, x: Tensor, part: Part = "full") -> Tensor:
+        """``values`` carried back, times ``x``."""
+        return times(self.transpose(values, part), x)
 
     def apply_by_sign(self: LinearMap, x: Tensor, plus: Part, minus: Part) -> Tensor:
         """The map with part ``plus`` of the positive part of ``x``, and with part ``minus`` of its negative part."""
         return self.apply(x.clamp(min=0), plus).add_(self.apply(x.clamp(max=0), minus))
 
-    def transpose_by_sign(self: LinearMap, values: Tensor, x: Tensor, plus: Part, minus: Part) -> Tensor:
-        """``values`` carried back with part ``plus`` to where ``x`` >= 0, with part ``minus`` elsewhere."""
-        return torch.where(x >= 0, self.transpose(values, plus), self.transpose(values, minus))
+    def share_by_sign(self: LinearMap, values: Tensor, x: Tensor, plus: Part, minus: Part) -> Tensor:
+        """``values`` carried back, times ``x``, with part ``plus`` where ``x`` > 0, with part ``minus`` where < 0."""
+        above = times(self.transpose(values, plus), x.clamp(min=0))
+        return above.add_(times(self.transpose(values, minus), x.clamp(max=0)))
 
 
 class LinearMap(Protocol):
@@ -109,12 +134,15 @@ class LinearMap(Protocol):
     def apply_by_sign(self, x: Tensor, plus: Part, minus: Part) -> Tensor:
         """The map with part ``plus`` of the positive part of ``x``, and with part ``minus`` of its negative part."""
 
-    def transpose_by_sign(self, values: Tensor, x: Tensor, plus: Part, minus: Part) -> Tensor:
-        """``values`` carried back with part ``plus`` to where ``x`` >= 0, with part ``minus`` elsewhere."""
+    def share(self, values: Tensor, x: Tensor, part: Part = "full") -> Tensor:
+        """``values`` carried back, times ``x``."""
+
+    def share_by_sign(self, values: Tensor, x: Tensor, plus: Part, minus: Part) -> Tensor:
+        """``values`` carried back, times ``x``, with part ``plus`` where ``x`` > 0, with part ``minus`` where < 0."""
 
 
 @dataclass
-class Dense(BySign):
+class Dense(Shares):
     """``x @ weight.T``; ``weight`` (outputs, inputs)."""
 
     weight: Tensor
@@ -128,6 +156,29 @@ class Dense(BySign):
     def transpose(self, values: Tensor, part: Part = "full") -> Tensor:
         return values @ self.cache.part(self.weight, part)
 
+    def share(self, values: Tensor, x: Tensor, part: Part = "full") -> Tensor:
+        if x.ndim != 2 or not values.is_contiguous():
+            return Shares.share(self, values, x, part)
+        weight, back = self.cache.part(self.weight, part), torch.empty_like(x)
+        for rows in blocks(x):
+            torch.mm(values[rows], weight, out=back[rows]).mul_(x[rows])
+        return back
+
+    def apply_by_sign(self, x: Tensor, plus: Part, minus: Part) -> Tensor:
+        above, below = self.cache.part(self.weight, plus), self.cache.part(self.weight, minus)
+        sums = [F.linear(x[rows].clamp(min=0), above).add_(F.linear(x[rows].clamp(max=0), below)) for rows in blocks(x)]
+        return torch.cat(sums)
+
+    def share_by_sign(self, values: Tensor, x: Tensor, plus: Part, minus: Part) -> Tensor:
+        if x.ndim != 2 or not values.is_contiguous():
+            return Shares.share_by_sign(self, values, x, plus, minus)
+        above, below = self.cache.part(self.weight, plus), self.cache.part(self.weight, minus)
+        back = torch.empty_like(x)
+        for rows in blocks(x):
+            torch.mm(values[rows], above, out=back[rows]).mul_(x[rows].clamp(min=0))
+            back[rows].add_((values[rows] @ below).mul_(x[rows].clamp(max=0)))
+        return back
+
     def combined(self, coefficients: Tensor) -> PerSampleDense:
         """The map to one output per sample that is ``coefficients`` (N, outputs) times this map's outputs."""
         bias = None
@@ -137,7 +188,7 @@ class Dense(BySign):
 
 
 @dataclass
-class PerSampleDense(BySign):
+class PerSampleDense(Shares):
     """One output per sample, each with weights of its own: ``(x * weight).sum(-1)``; ``weight`` (N, inputs)."""
 
     weight: Tensor
@@ -153,7 +204,7 @@ class PerSampleDense(BySign):
 
 
 @dataclass
-class Product(BySign):
+class Product(Shares):
     """``x @ weight`` or, with ``left``, ``weight @ x``, with batch axes that may broadcast."""
 
     weight: Tensor
@@ -186,7 +237,7 @@ class Product(BySign):
 
 
 @dataclass
-class Convolution(BySign):
+class Convolution(Shares):
     """Convolution or transposed convolution in 1, 2 or 3 dimensions, zero padding included.
 
     ``margin`` is zero padding on the far side only, which ``padding="same"`` with an even kernel needs.
@@ -215,16 +266,16 @@ class Convolution(BySign):
 
     def apply_by_sign(self, x: Tensor, plus: Part, minus: Part) -> Tensor:
         if self.groups > 1:
-            return BySign.apply_by_sign(self, x, plus, minus)
+            return Shares.apply_by_sign(self, x, plus, minus)
         signs = torch.cat([x.clamp(min=0), x.clamp(max=0)], 1)
         return self._convolve(signs, self._both(plus, minus, signs))
 
-    def transpose_by_sign(self, values: Tensor, x: Tensor, plus: Part, minus: Part) -> Tensor:
+    def share_by_sign(self, values: Tensor, x: Tensor, plus: Part, minus: Part) -> Tensor:
         if self.groups > 1:
-            return BySign.transpose_by_sign(self, values, x, plus, minus)
+            return Shares.share_by_sign(self, values, x, plus, minus)
         shape = torch.Size((x.shape[0], 2 * x.shape[1], *x.shape[2:]))
         above, below = self._carry_back(values, self._both(plus, minus, values), shape).chunk(2, 1)
-        return torch.where(x >= 0, above, below)
+        return above.mul_(x.clamp(min=0)).add_(below.mul_(x.clamp(max=0)))
 
     def _both(self, plus: Part, minus: Part, like: Tensor) -> Tensor:
         """Weights of one convolution of the positive and the negative part of an input as twice its channels."""
@@ -274,7 +325,7 @@ class Convolution(BySign):
 
 
 @dataclass
-class Diagonal(BySign):
+class Diagonal(Shares):
     """``x * weight`` element by element: batch norm in eval, or a constant added (weight one). Input and output
     have one shape.
     """
@@ -290,11 +341,23 @@ class Diagonal(BySign):
     def apply(self, x: Tensor, part: Part = "full") -> Tensor:
         return x if self.weight is None else x * self.cache.part(self.weight, part)
 
+    def apply_by_sign(self, x: Tensor, plus: Part, minus: Part) -> Tensor:
+        return self.share_by_sign(torch.ones_like(x[:1]), x, plus, minus)
+
+    def share_by_sign(self, values: Tensor, x: Tensor, plus: Part, minus: Part) -> Tensor:
+        terms = self.apply(x)
+        if isinstance(plus, str):
+            terms = terms.clamp_(min=0) if plus == "positive" else terms.clamp_(max=0)
+        else:
+            of_sign = terms.clamp(min=0) if plus[0] == "positive" else terms.clamp(max=0)
+            terms = terms.add_(of_sign, alpha=plus[1])
+        return terms.mul_(values)
+
     transpose = apply
 
 
 @dataclass
-class Fixed(BySign):
+class Fixed(Shares):
     """A map with weights of its own making, none negative: average pooling, mean, sum, linear interpolation.
 
     ``forward`` computes it; its transpose is its derivative. ``ones`` stands for the map itself: relevance spread
@@ -315,7 +378,7 @@ class Fixed(BySign):
 
 
 @dataclass
-class Sum(BySign):
+class Sum(Shares):
     """The sum of a stack of terms along its first axis: the terms of ``a + b`` are its inputs."""
 
     terms: int

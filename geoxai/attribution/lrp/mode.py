@@ -45,7 +45,7 @@ class LrpMode(Closing):
         out = kwargs.get("out")
         target = args[0] if in_place and args and isinstance(args[0], Tensor) else out
         if name in LOOKS and args and isinstance(args[0], Tensor):
-            tape.in_order(args[0])
+            tape.in_order(args[0], name in EXPOSES)
         if name in READS and not in_place:
             return func(*args, **kwargs)
         if next(tape.depending((args, kwargs)), None) is None:

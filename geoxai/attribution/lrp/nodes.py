@@ -29,6 +29,11 @@ class MapNode(Node):
         self.crossing = crossing
         self.groups = frozenset({group, "all"} | ({"weighted"} if group in WEIGHTED else set()))
 
+    def rectify(self, z: Tensor) -> None:
+        """Keep what a ReLU made of the output instead of the output: the next operation keeps that anyway."""
+        if not self.crossing.rectified:
+            self.crossing.z, self.crossing.rectified = z, True
+
     @property
     def weighted(self) -> bool:
         """Whether this is a weighted map, which can be first or last."""
@@ -288,6 +293,8 @@ def record_pass(tape: Tape, op: str, tensor: Tensor, z: Tensor, nonnegative: boo
     """Put an activation of ``tensor`` with result ``z`` on the tape."""
     value = tape.value(tensor)
     assert value is not None
+    if op == "relu" and isinstance(value.node, MapNode) and not isinstance(value.node, SumNode):
+        value.node.rectify(tape.keep(z))
     node = PassNode(op, (value,), value.shape, [z.shape])
     tape.add(node)
     tape.track(z, Value(node, 0, z.shape, value.sample, nonnegative))

@@ -68,14 +68,17 @@ class Tape:
             return x
         return x.contiguous(memory_format=torch.channels_last)
 
-    def in_order(self, tensor: Tensor) -> None:
-        """Before something looks at the memory of ``tensor``: elements lie in it as in a plain pass."""
-        if self.plain or tensor.is_contiguous() or self.value(tensor) is None:
+    def in_order(self, tensor: Tensor, exposed: bool) -> None:
+        """Before something looks at the memory of ``tensor``: elements lie in it as in a plain pass. ``exposed``: it
+        could be written from outside torch.
+        """
+        if exposed and self._borrowed.get(_base(tensor)):
+            raise Replay
+        if self.plain or tensor.is_contiguous() or not channels_last(tensor) or self.value(tensor) is None:
             return
         if not self.owns(tensor):
             raise Replay
-        if channels_last(tensor):
-            tensor.data = tensor.contiguous()
+        tensor.data = tensor.contiguous()
 
     def value(self, tensor: Tensor) -> Value | None:
         """The value of a tensor, None if it does not depend on the input."""
