@@ -20,7 +20,6 @@ from geoxai.attribution.lrp.rules import AlphaBeta, Epsilon, Flat, Gamma, Pass, 
 from geoxai.errors import OptionError
 
 
-
 @dataclass
 class Crossing:
     """One linear map crossed by one forward pass, with what the rules ask of it, each computed once."""

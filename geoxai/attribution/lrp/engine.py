@@ -175,7 +175,8 @@ def _apart(relevances: list[Tensor | None]) -> list[Tensor | None]:
     apart: list[Tensor | None] = []
     for relevance in relevances:
         shared = relevance is not None and (
-            relevance.data_ptr() in seen or any(n > 1 and step == 0 for n, step in zip(relevance.shape, relevance.stride()))
+            relevance.data_ptr() in seen
+            or any(n > 1 and step == 0 for n, step in zip(relevance.shape, relevance.stride()))
         )
         if relevance is not None:
             relevance = relevance.contiguous().clone() if shared else relevance
@@ -213,9 +214,7 @@ def _fold(value: Value, coefficients: Tensor) -> tuple[Node, MapNode] | None:
     if coefficients.ndim != 2 or node.crossing.rectified:
         return None
     z = (coefficients * node.crossing.z).sum(-1, keepdim=True)
-    combined = MapNode(
-        node.op, "linear", node.inputs, replace(node.crossing, map=linear.combined(coefficients), z=z)
-    )
+    combined = MapNode(node.op, "linear", node.inputs, replace(node.crossing, map=linear.combined(coefficients), z=z))
     combined.path = node.path
     return node, combined
 

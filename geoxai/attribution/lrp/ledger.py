@@ -69,7 +69,8 @@ class Ledger:
         """Add ``values * constant``, summing ``values`` first over the axes along which ``constant`` does not vary."""
         over_channels = _sum_over_channels(values, constant) if sample.shape[1:].numel() == 1 else None
         if over_channels is not None:
-            return self.add(term, over_channels, sample)
+            self.add(term, over_channels, sample)
+            return
         constant = constant.to(torch.float64)
         axes = [
             axis

@@ -70,9 +70,7 @@ def _part(weight: Tensor, part: Part) -> Tensor:
 
 def own_memory(values: Tensor) -> bool:
     """Whether each element has memory of its own, without gaps, so that it can be overwritten."""
-    return values.is_contiguous() or (
-        values.ndim == 4 and values.is_contiguous(memory_format=torch.channels_last)
-    )
+    return values.is_contiguous() or (values.ndim == 4 and values.is_contiguous(memory_format=torch.channels_last))
 
 
 def channels_last(values: Tensor) -> bool:

@@ -10,21 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from geoxai.attribution.calls import names_in, operation, out_of_place, without_flag
+from geoxai.attribution.calls import operation, out_of_place, without_flag
 from geoxai.attribution.closing import Closing
 from geoxai.attribution.lrp import linear_operators  # noqa: F401  (enters its operators in the table)
 from geoxai.attribution.lrp.graph import Refusal, tensors_in
 from geoxai.attribution.lrp.operators import OPERATORS, READS, VALUE_READS, Call, refuse
-from geoxai.attribution.lrp.tape import Tape
+from geoxai.attribution.lrp.tape import LOOKS, Tape
 from geoxai.errors import GeoxaiError
 
-# What shows how a tensor lies in memory, or makes a view of it where its order allows.
-LOOKS = names_in(
-    "view reshape flatten unflatten ravel view_as reshape_as contiguous as_strided stride storage_offset is_contiguous "
-    "data_ptr untyped_storage storage numpy __array__ __dlpack__"
-)
-# Through these the network could write to the caller's input.
-EXPOSES = names_in("data_ptr untyped_storage storage numpy __array__ __dlpack__ set resize swap_tensors data.set")
 IN_PLACE_UNKNOWN = frozenset({"resize", "set", "swap_tensors", "resize_as", "data.set"})
 
 
@@ -45,7 +38,7 @@ class LrpMode(Closing):
         out = kwargs.get("out")
         target = args[0] if in_place and args and isinstance(args[0], Tensor) else out
         if name in LOOKS and args and isinstance(args[0], Tensor):
-            tape.in_order(args[0], name in EXPOSES)
+            args = (tape.in_order(args[0], name), *args[1:])
         if name in READS and not in_place:
             return func(*args, **kwargs)
         if next(tape.depending((args, kwargs)), None) is None:

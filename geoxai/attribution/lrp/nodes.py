@@ -279,10 +279,8 @@ def record_map(
     value = tape.value(tensor)
     assert value is not None
     axis = 1 if group == "conv" else tensor.ndim - 1
-    crossing = Crossing(
-        linear, tape.keep(tensor) if kept is None else kept, tape.keep(z), sample, value.nonnegative, tape.input_channels,
-        channel_axis=axis,
-    )  # fmt: skip
+    a = tape.keep(tensor) if kept is None else kept
+    crossing = Crossing(linear, a, tape.keep(z), sample, value.nonnegative, tape.input_channels, channel_axis=axis)
     node = MapNode(op, group, (value,), crossing)
     tape.add(node)
     tape.track(z, Value(node, 0, z.shape, sample, nonnegative))
