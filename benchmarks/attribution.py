@@ -1,6 +1,6 @@
 """How long explanations take, and how much memory: geoxai, a plain gradient, and other LRP libraries.
 
-    python benchmarks/attribution.py [--quick] [--only gremlin] [--rounds 5] [--no-memory]
+    python benchmarks/attribution.py [--quick] [--only gremlin,mlp] [--rounds 5] [--no-memory]
 
 Everything runs interleaved in one process with one thread, round after round, so that a busy machine slows all alike;
 the table gives medians of processor time as ratios to forward + input gradient of the same round. Peak memory is what
@@ -139,7 +139,7 @@ def main() -> None:
     """Measure and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="small shapes")
-    parser.add_argument("--only", default="", help="networks whose name starts so")
+    parser.add_argument("--only", default="", help="networks whose name starts so, comma-separated")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--no-memory", action="store_true")
     parser.add_argument("--out", type=Path, default=None)
@@ -162,7 +162,7 @@ def main() -> None:
     ]
     print("\n".join(lines), flush=True)
     for name, case in cases.items():
-        if name.startswith(options.only):
+        if name.startswith(tuple(options.only.split(","))):
             rows = measure(name, case, options.rounds, options.quick, not options.no_memory)
             print("\n".join(rows), flush=True)
             lines += rows

@@ -41,10 +41,6 @@ class Looking(nn.Module):
     def reshape_of_dropout(self, x):
         return F.dropout(F.relu(self.conv(x)), training=False).flatten(1)
 
-    def strided(self, x):
-        y = F.relu(self.conv(x))
-        return y.as_strided((len(x), 75), (75, 1))
-
     def write_to_input(self, x):
         x[:, 0, 1:3] = 0.0
         return F.relu(self.conv(x)).flatten(1)
