@@ -215,7 +215,7 @@ def _explain_batch(
         found = engine.backward(recorded, planned, ledger, last=number == len(objectives) - 1)
         positive = any(rule.presumes_positive for rule, _ in planned.rules.values())
         notes = (*recorded.tape.notes, *planned.notes)
-        results.append(_TargetResult(tuple(found), value, ledger, positive, table, notes))
+        results.append(_TargetResult(tuple(r.contiguous() for r in found), value, ledger, positive, table, notes))
     return _stacked(results, question, output, len(inputs))
 
 
@@ -319,7 +319,7 @@ def _check_inputs(x: Any) -> tuple[Tensor, ...]:
             )
         if len(tensor) != len(inputs[0]):
             raise InputError(f"the inputs have {len(inputs[0])} and {len(tensor)} samples")
-        bad = 0 if bool(torch.isfinite(tensor.sum(dtype=torch.float64))) else int((~torch.isfinite(tensor)).sum())
+        bad = 0 if bool(torch.isfinite(tensor.sum())) else int((~torch.isfinite(tensor)).sum())
         if bad:
             raise InputError(
                 f"{bad} of {tensor.numel()} input values are NaN or infinite",

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ from geoxai.attribution.lrp.mode import LrpMode
 from geoxai.attribution.lrp.nodes import DerivativeNode, MapNode, RefusedNode
 from geoxai.attribution.lrp.presets import RuleList
 from geoxai.attribution.lrp.rules import Rule
-from geoxai.attribution.lrp.tape import Tape
+from geoxai.attribution.lrp.tape import Replay, Tape
 from geoxai.attribution.reading import PLAIN, Reading
 from geoxai.attribution.targets import Objective, Output
 from geoxai.errors import GeoxaiError, OptionError
@@ -85,12 +86,10 @@ def forward(
     model: Callable, inputs: tuple[Tensor, ...], cache: WeightCache, start: str, reading: Reading = PLAIN
 ) -> Forward:
     """Run the network on a batch and record what happens to its inputs."""
-    channels = inputs[0].shape[1] if inputs[0].ndim > 1 else 1
-    tape = Tape(len(inputs[0]), cache, module_paths(model), channels)
-    watched = [tape.watch(x) for x in inputs]
-    mode = LrpMode(tape)
-    with torch.no_grad(), mode:
-        raw = reading.run(model, watched)
+    try:
+        tape, mode, raw = _run(model, inputs, cache, reading, plain=False)
+    except Replay:
+        tape, mode, raw = _run(model, inputs, cache, reading, plain=True)
     closing = mode.before(raw) if start == "logit" else None
     output = Output(raw, raw) if closing is None else Output(closing[1], raw, closing[0])
     value = tape.value(output.values)
@@ -109,13 +108,24 @@ def forward(
     return Forward(tape, output, value)
 
 
+def _run(
+    model: Callable, inputs: tuple[Tensor, ...], cache: WeightCache, reading: Reading, plain: bool
+) -> tuple[Tape, LrpMode, Tensor]:
+    channels = inputs[0].shape[1] if inputs[0].ndim > 1 else 1
+    tape = Tape(len(inputs[0]), cache, module_paths(model), channels, plain)
+    watched = [tape.watch(x) for x in inputs]
+    mode = LrpMode(tape)
+    with torch.no_grad(), mode:
+        return tape, mode, reading.run(model, watched)
+
+
 def plan(recorded: Forward, objective: Objective, rules: RuleList) -> Plan:
     """Where relevance of ``objective`` starts and which rule each operation gets. Raises what cannot be crossed."""
     tape, values = recorded.tape, recorded.output.values
     coefficients = objective.coefficients
     notes: tuple[str, ...] = ()
     start, folded = recorded.value, None
-    relevance = coefficients if objective.unit else coefficients * values
+    relevance = coefficients if objective.unit else values * coefficients
     if objective.fold:
         folded = _fold(recorded.value, coefficients)
         if folded is None:
@@ -141,20 +151,20 @@ def backward(recorded: Forward, planned: Plan, ledger: Ledger, last: bool) -> li
             arrived if value.node is None else pending.setdefault(value.node, [None] * len(value.node.output_shapes))
         )
         before = place[value.index]
-        place[value.index] = relevance if before is None else before + relevance
+        place[value.index] = relevance if before is None else before.add_(relevance)
 
     nodes = planned.nodes(tape)
     if last:
         tape.nodes.clear()
     with torch.no_grad():
-        give(planned.start, planned.relevance)
+        give(planned.start, planned.relevance.clone())
         while nodes:
             node = nodes.pop()
             relevances = pending.pop(node, None)
             if relevances is None:
                 continue
             rule = planned.rules[node][0] if node in planned.rules else None
-            for value, relevance in zip(node.inputs, node.backward(relevances, rule, ledger)):
+            for value, relevance in zip(node.inputs, _apart(node.backward(relevances, rule, ledger))):
                 give(value, relevance)
             if last:
                 node.inputs = ()
@@ -162,6 +172,22 @@ def backward(recorded: Forward, planned: Plan, ledger: Ledger, last: bool) -> li
         torch.zeros(value.shape, dtype=planned.relevance.dtype, device=planned.relevance.device) if r is None else r
         for value, r in zip(tape.inputs, arrived)
     ]
+
+
+def _apart(relevances: list[Tensor | None]) -> list[Tensor | None]:
+    """Relevance of several inputs in memory of its own each: who gets it may overwrite it."""
+    seen: set[int] = set()
+    apart: list[Tensor | None] = []
+    for relevance in relevances:
+        shared = relevance is not None and (
+            relevance.data_ptr() in seen
+            or any(n > 1 and step == 0 for n, step in zip(relevance.shape, relevance.stride()))
+        )
+        if relevance is not None:
+            relevance = relevance.contiguous().clone() if shared else relevance
+            seen.add(relevance.data_ptr())
+        apart.append(relevance)
+    return apart
 
 
 def table(recorded: Forward, planned: Plan) -> tuple[RuleRow, ...]:
@@ -190,12 +216,10 @@ def _fold(value: Value, coefficients: Tensor) -> tuple[Node, MapNode] | None:
         isinstance(linear, Product) and not linear.left and linear.weight.ndim == 2
     ):
         return None
-    if coefficients.ndim != 2:
+    if coefficients.ndim != 2 or node.crossing.rectified:
         return None
     z = (coefficients * node.crossing.z).sum(-1, keepdim=True)
-    combined = MapNode(
-        node.op, "linear", node.inputs, replace(node.crossing, map=linear.combined(coefficients), z=z, kept={})
-    )
+    combined = MapNode(node.op, "linear", node.inputs, replace(node.crossing, map=linear.combined(coefficients), z=z))
     combined.path = node.path
     return node, combined
 

@@ -33,12 +33,23 @@ def sum_per_sample(values: Tensor, sample: Tensor, samples: int) -> Tensor:
 
 
 def _sum(values: Tensor, axes: list[int]) -> Tensor:
-    """Float64 sums over ``axes``, kept as axes of size 1. Rows are summed in their own precision, which saves a
-    copy.
+    """Float64 sums over ``axes``, kept as axes of size 1. What lies together in memory is summed in its own precision,
+    which saves a copy.
     """
-    if values.ndim - 1 in axes and values.ndim > 2:
-        values = values.sum(dim=-1, keepdim=True)
+    nearest = min(range(values.ndim), key=lambda axis: (values.stride(axis), -axis), default=0)
+    if nearest in axes and values.ndim > 2:
+        values = values.sum(dim=nearest, keepdim=True)
     return values.sum(dim=axes, keepdim=True, dtype=torch.float64) if axes else values.to(torch.float64)
+
+
+def _sum_over_channels(values: Tensor, constant: Tensor) -> Tensor | None:
+    """``values * constant`` summed over axis 1, for a constant that varies along that axis only; else None."""
+    flat = constant.reshape(-1)
+    if values.ndim < 3 or constant.ndim < values.ndim - 1 or flat.numel() != values.shape[1]:
+        return None
+    if constant.shape[1 - values.ndim] != flat.numel() or flat.dtype != values.dtype:
+        return None
+    return torch.matmul(values.movedim(1, -1), flat).unsqueeze(1)
 
 
 class Ledger:
@@ -56,6 +67,10 @@ class Ledger:
 
     def add_product(self, term: str, values: Tensor, constant: Tensor, sample: Tensor) -> None:
         """Add ``values * constant``, summing ``values`` first over the axes along which ``constant`` does not vary."""
+        over_channels = _sum_over_channels(values, constant) if sample.shape[1:].numel() == 1 else None
+        if over_channels is not None:
+            self.add(term, over_channels, sample)
+            return
         constant = constant.to(torch.float64)
         axes = [
             axis

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from geoxai.attribution.lrp.arithmetic import Crossing
 from geoxai.attribution.lrp.gates import gated_matmul, gated_product, is_gate, take_all
-from geoxai.attribution.lrp.graph import Refusal, Value
+from geoxai.attribution.lrp.graph import Refusal, Value, replace_tensors
 from geoxai.attribution.lrp.maps import Convolution, Dense, Diagonal, Fixed, Product, channel_shape
 from geoxai.attribution.lrp.merging import with_constant
 from geoxai.attribution.lrp.nodes import ScaleNode, SumNode, record_index, record_map
@@ -118,7 +119,11 @@ def convolution(call: Call) -> Any:
         _tuple(output_padding, spatial) if transposed else (),
         margin if any(margin) else (),
     )
-    return record_map(call.tape, call.name, "conv", x, linear_map, call.run(), value.sample)
+    laid = call.tape.laid_out(x)
+    if laid is x:
+        return record_map(call.tape, call.name, "conv", x, linear_map, call.run(), value.sample)
+    z = call.func(*replace_tensors(call.args, lambda t: laid if t is x else t), **call.kwargs)
+    return record_map(call.tape, call.name, "conv", x, linear_map, z, value.sample, kept=laid)
 
 
 def _without_batch_axis(call: Call, x: Tensor) -> Any:

@@ -26,24 +26,90 @@ PARTS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+def favoured(sign: str, gamma: float) -> tuple[str, float]:
+    """The part of weights in which those of one sign count ``1 + gamma`` times."""
+    return sign, gamma
+
+
+Part = str | tuple[str, float]
+
+
+BLOCK = 2**18  # elements of one block: a few of them fit a processor's cache
+
+
 class WeightCache:
     """Parts of weights, computed once per call of the engine. Weights are kept alive so that ids stay theirs."""
 
     def __init__(self) -> None:
-        self._parts: dict[tuple[int, int, str], tuple[Tensor, Tensor]] = {}
+        self._parts: dict[tuple, tuple[Tensor, Tensor]] = {}
 
-    def part(self, weight: Tensor, part: str) -> Tensor:
-        """``part`` of ``weight``."""
-        if part == "full":
+    def part(self, weight: Tensor, *parts: Part, axis: int = 0, channels_last: bool = False) -> Tensor:
+        """``part`` of ``weight``; several of them are joined along ``axis``."""
+        if parts == ("full",) and not channels_last:
             return weight
-        key = (id(weight), weight._version, part)
+        key = (id(weight), weight._version, parts, channels_last)
         if key not in self._parts:
-            self._parts[key] = (weight, PARTS[part](weight))
+            taken = [_part(weight, part) for part in parts]
+            joined = taken[0] if len(taken) == 1 else torch.cat(taken, axis)
+            if channels_last:
+                joined = joined.contiguous(memory_format=torch.channels_last)
+            self._parts[key] = (weight, joined)
         return self._parts[key][1]
 
     def forget_computed(self) -> None:
         """Drop the parts of weights that are no parameters: the next forward computes such weights anew."""
         self._parts = {key: pair for key, pair in self._parts.items() if isinstance(pair[0], torch.nn.Parameter)}
+
+
+def _part(weight: Tensor, part: Part) -> Tensor:
+    if isinstance(part, str):
+        return PARTS[part](weight)
+    sign, gamma = part
+    return weight.add(PARTS[sign](weight), alpha=gamma)
+
+
+def own_memory(values: Tensor) -> bool:
+    """Whether each element has memory of its own, without gaps, so that it can be overwritten."""
+    return values.is_contiguous() or (values.ndim == 4 and values.is_contiguous(memory_format=torch.channels_last))
+
+
+def channels_last(values: Tensor) -> bool:
+    """Whether channels of (N, C, lat, lon) lie together in memory."""
+    return values.ndim == 4 and values.stride(1) == 1 and not values.is_contiguous()
+
+
+def blocks(values: Tensor) -> list[slice]:
+    """Slices along the first axis that fit a processor's cache, so that steps on one block need no fresh memory."""
+    if values.device.type != "cpu" or values.ndim < 2:
+        return [slice(None)]
+    rows = max(1, BLOCK * len(values) // max(values.numel(), 1))
+    return [slice(begin, begin + rows) for begin in range(0, len(values), rows)]
+
+
+def times(values: Tensor, factor: Tensor) -> Tensor:
+    """Their product, in the memory of ``values`` where that is its own and laid out like ``factor``."""
+    if values.shape == factor.shape and values.dtype == factor.dtype:
+        if values.stride() == factor.stride() and own_memory(values):
+            return values.mul_(factor)
+        return torch.mul(values, factor, out=torch.empty_like(factor))
+    return values * factor
+
+
+class Shares:
+    """What rules ask of a map beyond applying it and carrying back, for a map that has no faster way."""
+
+    def share(self: LinearMap, values: Tensor, x: Tensor, part: Part = "full") -> Tensor:
+        """``values`` carried back, times ``x``."""
+        return times(self.transpose(values, part), x)
+
+    def apply_by_sign(self: LinearMap, x: Tensor, plus: Part, minus: Part) -> Tensor:
+        """The map with part ``plus`` of the positive part of ``x``, and with part ``minus`` of its negative part."""
+        return self.apply(x.clamp(min=0), plus).add_(self.apply(x.clamp(max=0), minus))
+
+    def share_by_sign(self: LinearMap, values: Tensor, x: Tensor, plus: Part, minus: Part) -> Tensor:
+        """``values`` carried back, times ``x``, with part ``plus`` where ``x`` > 0, with part ``minus`` where < 0."""
+        above = times(self.transpose(values, plus), x.clamp(min=0))
+        return above.add_(times(self.transpose(values, minus), x.clamp(max=0)))
 
 
 class LinearMap(Protocol):
@@ -57,15 +123,24 @@ class LinearMap(Protocol):
     def signed(self) -> bool:
         """Whether some weight may be negative."""
 
-    def apply(self, x: Tensor, part: str = "full") -> Tensor:
+    def apply(self, x: Tensor, part: Part = "full") -> Tensor:
         """The map of ``x`` without bias, with ``part`` of the weights."""
 
-    def transpose(self, values: Tensor, part: str = "full") -> Tensor:
+    def transpose(self, values: Tensor, part: Part = "full") -> Tensor:
         """``values``, of the output's shape, carried back to the input's shape with ``part`` of the weights."""
+
+    def apply_by_sign(self, x: Tensor, plus: Part, minus: Part) -> Tensor:
+        """The map with part ``plus`` of the positive part of ``x``, and with part ``minus`` of its negative part."""
+
+    def share(self, values: Tensor, x: Tensor, part: Part = "full") -> Tensor:
+        """``values`` carried back, times ``x``."""
+
+    def share_by_sign(self, values: Tensor, x: Tensor, plus: Part, minus: Part) -> Tensor:
+        """``values`` carried back, times ``x``, with part ``plus`` where ``x`` > 0, with part ``minus`` where < 0."""
 
 
 @dataclass
-class Dense:
+class Dense(Shares):
     """``x @ weight.T``; ``weight`` (outputs, inputs)."""
 
     weight: Tensor
@@ -73,11 +148,34 @@ class Dense:
     cache: WeightCache = field(repr=False)
     signed: bool = True
 
-    def apply(self, x: Tensor, part: str = "full") -> Tensor:
+    def apply(self, x: Tensor, part: Part = "full") -> Tensor:
         return F.linear(x, self.cache.part(self.weight, part))
 
-    def transpose(self, values: Tensor, part: str = "full") -> Tensor:
+    def transpose(self, values: Tensor, part: Part = "full") -> Tensor:
         return values @ self.cache.part(self.weight, part)
+
+    def share(self, values: Tensor, x: Tensor, part: Part = "full") -> Tensor:
+        if x.ndim != 2 or not values.is_contiguous():
+            return Shares.share(self, values, x, part)
+        weight, back = self.cache.part(self.weight, part), torch.empty_like(x)
+        for rows in blocks(x):
+            torch.mm(values[rows], weight, out=back[rows]).mul_(x[rows])
+        return back
+
+    def apply_by_sign(self, x: Tensor, plus: Part, minus: Part) -> Tensor:
+        above, below = self.cache.part(self.weight, plus), self.cache.part(self.weight, minus)
+        sums = [F.linear(x[rows].clamp(min=0), above).add_(F.linear(x[rows].clamp(max=0), below)) for rows in blocks(x)]
+        return torch.cat(sums)
+
+    def share_by_sign(self, values: Tensor, x: Tensor, plus: Part, minus: Part) -> Tensor:
+        if x.ndim != 2 or not values.is_contiguous():
+            return Shares.share_by_sign(self, values, x, plus, minus)
+        above, below = self.cache.part(self.weight, plus), self.cache.part(self.weight, minus)
+        back = torch.empty_like(x)
+        for rows in blocks(x):
+            torch.mm(values[rows], above, out=back[rows]).mul_(x[rows].clamp(min=0))
+            back[rows].add_((values[rows] @ below).mul_(x[rows].clamp(max=0)))
+        return back
 
     def combined(self, coefficients: Tensor) -> PerSampleDense:
         """The map to one output per sample that is ``coefficients`` (N, outputs) times this map's outputs."""
@@ -88,7 +186,7 @@ class Dense:
 
 
 @dataclass
-class PerSampleDense:
+class PerSampleDense(Shares):
     """One output per sample, each with weights of its own: ``(x * weight).sum(-1)``; ``weight`` (N, inputs)."""
 
     weight: Tensor
@@ -96,15 +194,15 @@ class PerSampleDense:
     cache: WeightCache = field(repr=False)
     signed: bool = True
 
-    def apply(self, x: Tensor, part: str = "full") -> Tensor:
+    def apply(self, x: Tensor, part: Part = "full") -> Tensor:
         return (x * self.cache.part(self.weight, part)).sum(-1, keepdim=True)
 
-    def transpose(self, values: Tensor, part: str = "full") -> Tensor:
+    def transpose(self, values: Tensor, part: Part = "full") -> Tensor:
         return values * self.cache.part(self.weight, part)
 
 
 @dataclass
-class Product:
+class Product(Shares):
     """``x @ weight`` or, with ``left``, ``weight @ x``, with batch axes that may broadcast."""
 
     weight: Tensor
@@ -114,11 +212,11 @@ class Product:
     bias: Tensor | None = None
     signed: bool = True
 
-    def apply(self, x: Tensor, part: str = "full") -> Tensor:
+    def apply(self, x: Tensor, part: Part = "full") -> Tensor:
         weight = self.cache.part(self.weight, part)
         return weight @ x if self.left else x @ weight
 
-    def transpose(self, values: Tensor, part: str = "full") -> Tensor:
+    def transpose(self, values: Tensor, part: Part = "full") -> Tensor:
         weight = self.cache.part(self.weight, part)
         if weight.ndim == 1:  # the contracted axis is gone from the output
             back = values.unsqueeze(-2 if self.left else -1) * (weight.unsqueeze(-1) if self.left else weight)
@@ -137,7 +235,7 @@ class Product:
 
 
 @dataclass
-class Convolution:
+class Convolution(Shares):
     """Convolution or transposed convolution in 1, 2 or 3 dimensions, zero padding included.
 
     ``margin`` is zero padding on the far side only, which ``padding="same"`` with an even kernel needs.
@@ -161,11 +259,32 @@ class Convolution:
             return x
         return F.pad(x, [side for extent in reversed(self.margin) for side in (0, extent)])
 
-    def apply(self, x: Tensor, part: str = "full") -> Tensor:
+    def apply(self, x: Tensor, part: Part = "full") -> Tensor:
+        return self._convolve(x, self.cache.part(self.weight, part, channels_last=channels_last(x)))
+
+    def apply_by_sign(self, x: Tensor, plus: Part, minus: Part) -> Tensor:
+        if self.groups > 1:
+            return Shares.apply_by_sign(self, x, plus, minus)
+        signs = torch.cat([x.clamp(min=0), x.clamp(max=0)], 1)
+        return self._convolve(signs, self._both(plus, minus, signs))
+
+    def share_by_sign(self, values: Tensor, x: Tensor, plus: Part, minus: Part) -> Tensor:
+        if self.groups > 1:
+            return Shares.share_by_sign(self, values, x, plus, minus)
+        shape = torch.Size((x.shape[0], 2 * x.shape[1], *x.shape[2:]))
+        above, below = self._carry_back(values, self._both(plus, minus, values), shape).chunk(2, 1)
+        return above.mul_(x.clamp(min=0)).add_(below.mul_(x.clamp(max=0)))
+
+    def _both(self, plus: Part, minus: Part, like: Tensor) -> Tensor:
+        """Weights of one convolution of the positive and the negative part of an input as twice its channels."""
+        axis = 0 if self.transposed else 1
+        return self.cache.part(self.weight, plus, minus, axis=axis, channels_last=channels_last(like))
+
+    def _convolve(self, x: Tensor, weight: Tensor) -> Tensor:
         output_padding = self.output_padding or (0,) * len(self.stride)
         return torch.convolution(
             self._padded(x),
-            self.cache.part(self.weight, part),
+            weight,
             None,
             self.stride,
             self.padding,
@@ -175,15 +294,19 @@ class Convolution:
             self.groups,
         )
 
-    def transpose(self, values: Tensor, part: str = "full") -> Tensor:
-        spatial = self.input_shape[-len(self.stride) :]
+    def transpose(self, values: Tensor, part: Part = "full") -> Tensor:
+        weight = self.cache.part(self.weight, part, channels_last=channels_last(values))
+        return self._carry_back(values, weight, self.input_shape)
+
+    def _carry_back(self, values: Tensor, weight: Tensor, shape: torch.Size) -> Tensor:
+        spatial = shape[-len(self.stride) :]
         margin = self.margin or (0,) * len(spatial)
         padded = [size + extent for size, extent in zip(spatial, margin)]
-        like = values.new_empty(1).expand(*self.input_shape[: -len(spatial)], *padded)  # its values are not read
+        like = values.new_empty(1).expand(*shape[: -len(spatial)], *padded)  # its values are not read
         back = torch.ops.aten.convolution_backward(
             values,
             like,
-            self.cache.part(self.weight, part),
+            weight,
             None,
             self.stride,
             self.padding,
@@ -193,13 +316,14 @@ class Convolution:
             self.groups,
             (True, False, False),
         )[0]
-        for axis, size in enumerate(spatial, start=-len(spatial)):
-            back = back.narrow(axis, 0, size)
+        if any(margin):
+            for axis, size in enumerate(spatial, start=-len(spatial)):
+                back = back.narrow(axis, 0, size)
         return back
 
 
 @dataclass
-class Diagonal:
+class Diagonal(Shares):
     """``x * weight`` element by element: batch norm in eval, or a constant added (weight one). Input and output
     have one shape.
     """
@@ -212,14 +336,26 @@ class Diagonal:
     def signed(self) -> bool:
         return self.weight is not None
 
-    def apply(self, x: Tensor, part: str = "full") -> Tensor:
+    def apply(self, x: Tensor, part: Part = "full") -> Tensor:
         return x if self.weight is None else x * self.cache.part(self.weight, part)
+
+    def apply_by_sign(self, x: Tensor, plus: Part, minus: Part) -> Tensor:
+        return self.share_by_sign(torch.ones_like(x[:1]), x, plus, minus)
+
+    def share_by_sign(self, values: Tensor, x: Tensor, plus: Part, minus: Part) -> Tensor:
+        terms = self.apply(x)
+        if isinstance(plus, str):
+            terms = terms.clamp_(min=0) if plus == "positive" else terms.clamp_(max=0)
+        else:
+            of_sign = terms.clamp(min=0) if plus[0] == "positive" else terms.clamp(max=0)
+            terms = terms.add_(of_sign, alpha=plus[1])
+        return terms.mul_(values)
 
     transpose = apply
 
 
 @dataclass
-class Fixed:
+class Fixed(Shares):
     """A map with weights of its own making, none negative: average pooling, mean, sum, linear interpolation.
 
     ``forward`` computes it; its transpose is its derivative. ``ones`` stands for the map itself: relevance spread
@@ -232,25 +368,25 @@ class Fixed:
     bias: Tensor | None = None
     signed: bool = False
 
-    def apply(self, x: Tensor, part: str = "full") -> Tensor:
+    def apply(self, x: Tensor, part: Part = "full") -> Tensor:
         return self.forward(x)
 
-    def transpose(self, values: Tensor, part: str = "full") -> Tensor:
+    def transpose(self, values: Tensor, part: Part = "full") -> Tensor:
         return torch.autograd.grad(self.output, self.leaf, values, retain_graph=True)[0]
 
 
 @dataclass
-class Sum:
+class Sum(Shares):
     """The sum of a stack of terms along its first axis: the terms of ``a + b`` are its inputs."""
 
     terms: int
     bias: Tensor | None = None
     signed: bool = False
 
-    def apply(self, x: Tensor, part: str = "full") -> Tensor:
+    def apply(self, x: Tensor, part: Part = "full") -> Tensor:
         return x.sum(0)
 
-    def transpose(self, values: Tensor, part: str = "full") -> Tensor:
+    def transpose(self, values: Tensor, part: Part = "full") -> Tensor:
         return values.expand(self.terms, *values.shape)
 
 

@@ -19,6 +19,7 @@ def write(tape: Tape, target: Tensor, result: Tensor) -> Tensor:
     value = tape.value(result)
     if tape.owns(target) and value is not None and result._base is None and result.dtype == target.dtype:
         target.data = result  # no other tensor sees this memory: no copy is needed
+        tape.move_aliases(result, target)
         tape.track(target, value)
         return target
     tape.protect(target)

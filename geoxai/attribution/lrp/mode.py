@@ -23,7 +23,7 @@ from geoxai.attribution.lrp import (  # noqa: F401  (enter their operators in th
 )
 from geoxai.attribution.lrp.graph import Refusal, tensors_in
 from geoxai.attribution.lrp.operators import OPERATORS, READS, VALUE_READS, Call, refuse
-from geoxai.attribution.lrp.tape import Tape
+from geoxai.attribution.lrp.tape import LOOKS, Tape
 from geoxai.errors import GeoxaiError
 
 IN_PLACE_UNKNOWN = frozenset({"resize", "set", "swap_tensors", "resize_as", "data.set"})
@@ -45,6 +45,8 @@ class LrpMode(Closing):
         tape = self.tape
         out = kwargs.get("out")
         target = args[0] if in_place and args and isinstance(args[0], Tensor) else out
+        if name in LOOKS and args and isinstance(args[0], Tensor):
+            args = (tape.in_order(args[0], name), *args[1:])
         if name in READS and not in_place:
             return func(*args, **kwargs)
         if next(tape.depending((args, kwargs)), None) is None:

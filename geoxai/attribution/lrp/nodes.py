@@ -29,6 +29,11 @@ class MapNode(Node):
         self.crossing = crossing
         self.groups = frozenset({group, "all"} | ({"weighted"} if group in WEIGHTED else set()))
 
+    def rectify(self, z: Tensor) -> None:
+        """Keep what a ReLU made of the output instead of the output: the next operation keeps that anyway."""
+        if not self.crossing.rectified:
+            self.crossing.z, self.crossing.rectified = z, True
+
     @property
     def weighted(self) -> bool:
         """Whether this is a weighted map, which can be first or last."""
@@ -268,14 +273,16 @@ def record_map(
     z: Tensor,
     sample: Tensor,
     nonnegative: bool = False,
+    kept: Tensor | None = None,
 ) -> Tensor:
-    """Put a linear map of ``tensor`` with result ``z`` on the tape."""
+    """Put a linear map of ``tensor`` with result ``z`` on the tape; ``kept`` is a copy of ``tensor`` to keep in its
+    place.
+    """
     value = tape.value(tensor)
     assert value is not None
     axis = 1 if group == "conv" else tensor.ndim - 1
-    crossing = Crossing(
-        linear, tape.keep(tensor), tape.keep(z), sample, value.nonnegative, tape.input_channels, channel_axis=axis
-    )
+    a = tape.keep(tensor) if kept is None else kept
+    crossing = Crossing(linear, a, tape.keep(z), sample, value.nonnegative, tape.input_channels, channel_axis=axis)
     node = MapNode(op, group, (value,), crossing)
     tape.add(node)
     tape.track(z, Value(node, 0, z.shape, sample, nonnegative))
@@ -286,6 +293,8 @@ def record_pass(tape: Tape, op: str, tensor: Tensor, z: Tensor, nonnegative: boo
     """Put an activation of ``tensor`` with result ``z`` on the tape."""
     value = tape.value(tensor)
     assert value is not None
+    if op == "relu" and isinstance(value.node, MapNode) and not isinstance(value.node, SumNode):
+        value.node.rectify(tape.keep(z))
     node = PassNode(op, (value,), value.shape, [z.shape])
     tape.add(node)
     tape.track(z, Value(node, 0, z.shape, value.sample, nonnegative))

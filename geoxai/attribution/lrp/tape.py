@@ -20,19 +20,35 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from geoxai.attribution.calls import names_in
 from geoxai.attribution.lrp import memory
 from geoxai.attribution.lrp.graph import Node, Value, tensors_in
-from geoxai.attribution.lrp.maps import WeightCache
+from geoxai.attribution.lrp.maps import WeightCache, channels_last
+
+# Operations that make a view where the order of elements in memory allows it, and others that show that order; through
+# the last ones memory could be written from outside torch.
+RESHAPES = names_in("view reshape flatten unflatten ravel view_as reshape_as contiguous")
+EXPOSES = names_in("data_ptr untyped_storage storage numpy __array__ __dlpack__")
+LOOKS = RESHAPES | EXPOSES | names_in("as_strided stride storage_offset is_contiguous")
+
+
+class Replay(Exception):
+    """The network looks at memory in a way that only a plain forward pass serves."""
 
 
 @dataclass
 class Tape:
-    """What one forward pass did. ``samples`` is their number, ``paths`` names modules and parameters by id."""
+    """What one forward pass did. ``samples`` is their number, ``paths`` names modules and parameters by id.
+
+    Unless ``plain``, memory is saved and convolutions lay out their results channels last, which is twice as fast on
+    a processor. Where a network could tell, ``Replay`` asks for a plain pass.
+    """
 
     samples: int
     cache: WeightCache
     paths: dict[int, str]
     input_channels: int
+    plain: bool = False
     nodes: list[Node] = field(default_factory=list)
     inputs: list[Value] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -40,15 +56,39 @@ class Tape:
     _writes: Any = field(default_factory=WeakTensorKeyDictionary)  # base -> number of writes
     _viewed: Any = field(default_factory=WeakTensorKeyDictionary)  # bases with views
     _aliases: Any = field(default_factory=WeakTensorKeyDictionary)  # base -> aliases that nodes keep
+    _unwritable: Any = field(default_factory=WeakTensorKeyDictionary)  # bases: the caller's, or a copy stands for them
 
     def watch(self, x: Tensor) -> Tensor:
-        """A copy of an input, with samples along its first axis, from which dependence is followed."""
-        x = x.detach().clone()
+        """An alias (a copy if ``plain``) of an input, from which dependence is followed; samples along axis 0."""
+        x = x.detach().clone() if self.plain else x.detach()
         sample = torch.arange(len(x), device=x.device).reshape(-1, *[1] * (x.ndim - 1))
         value = Value(None, len(self.inputs), x.shape, sample)
         self.inputs.append(value)
         self.track(x, value)
+        self._unwritable[x] = not self.plain
         return x
+
+    def laid_out(self, x: Tensor) -> Tensor:
+        """``x`` as convolutions like it best: images of single precision on a processor with channels last."""
+        if self.plain or x.device.type != "cpu" or x.ndim != 4 or x.dtype != torch.float32:
+            return x
+        return x.contiguous(memory_format=torch.channels_last)
+
+    def in_order(self, tensor: Tensor, name: str) -> Tensor:
+        """``tensor`` with its elements in memory as in a plain pass, for an operation ``name`` that looks there."""
+        if name in EXPOSES and self._unwritable.get(_base(tensor)):
+            raise Replay
+        if self.plain or not channels_last(tensor) or (value := self.value(tensor)) is None:
+            return tensor
+        if name not in RESHAPES:
+            raise Replay
+        if self.owns(tensor):
+            tensor.data = tensor.contiguous()
+            return tensor
+        copy = tensor.contiguous()  # a plain pass would look at the same memory: nobody may write to either
+        self._unwritable[copy] = self._unwritable[_base(tensor)] = True
+        self.track(copy, value)
+        return copy
 
     def value(self, tensor: Tensor) -> Value | None:
         """The value of a tensor, None if it does not depend on the input."""
@@ -61,6 +101,11 @@ class Tape:
         seen = memory.view_of_base(self, tensor, base)
         self.track(tensor, seen)
         return seen
+
+    def move_aliases(self, result: Tensor, target: Tensor) -> None:
+        """``target`` has taken over the memory of ``result``, and with it the aliases that nodes keep of it."""
+        self._unwritable.pop(target, None)
+        self._aliases[target] = self._aliases.pop(result, [])
 
     def track(self, tensor: Tensor, value: Value) -> None:
         """Let ``tensor`` have ``value`` from now on."""
@@ -94,6 +139,8 @@ class Tape:
 
     def protect(self, tensor: Tensor) -> None:
         """Before the memory of ``tensor`` is written: give aliases kept by nodes memory of their own."""
+        if self._unwritable.get(_base(tensor)):
+            raise Replay
         for alias in self._aliases.pop(_base(tensor), ()):
             alias.data = alias.clone()
 

@@ -1,0 +1,1 @@
+"""Stands in for torchvision, which zennit imports for the names of a few classes only."""

@@ -1,0 +1,1 @@
+"""Models zennit looks for by type."""
