@@ -14,8 +14,10 @@ from geoxai.attribution.calls import names_in
 from geoxai.attribution.lrp.graph import Node, Value
 from geoxai.attribution.lrp.ledger import Ledger
 from geoxai.attribution.lrp.maps import Dense, Product, WeightCache
+from geoxai.attribution.lrp.layers import flattened
 from geoxai.attribution.lrp.mode import LrpMode
 from geoxai.attribution.lrp.nodes import DerivativeNode, MapNode, RefusedNode
+from geoxai.attribution.lrp.offsets import offsets, with_offset
 from geoxai.attribution.lrp.presets import RuleList
 from geoxai.attribution.lrp.rules import Rule
 from geoxai.attribution.lrp.tape import Tape
@@ -106,8 +108,11 @@ def forward(model: Callable, inputs: tuple[Tensor, ...], cache: WeightCache, sta
     return Forward(tape, output, value)
 
 
-def plan(recorded: Forward, objective: Objective, rules: RuleList) -> Plan:
-    """Where relevance of ``objective`` starts and which rule each operation gets. Raises what cannot be crossed."""
+def plan(recorded: Forward, objective: Objective, rules: RuleList, flat_below: str | None = None) -> Plan:
+    """Where relevance of ``objective`` starts and which rule each operation gets. Raises what cannot be crossed.
+
+    From the output of the module ``flat_below`` on down to the input, every operation with a choice gets rule flat.
+    """
     tape, values = recorded.tape, recorded.output.values
     coefficients = objective.coefficients
     notes: tuple[str, ...] = ()
@@ -120,13 +125,22 @@ def plan(recorded: Forward, objective: Objective, rules: RuleList) -> Plan:
         else:
             start = Value(folded[1], 0, folded[1].crossing.z.shape, folded[1].crossing.sample)
             relevance = torch.ones_like(folded[1].crossing.z) if objective.unit else folded[1].crossing.z
+    if objective.reference is not None:
+        start, z, folded = with_offset(tape, recorded.value, values, offsets(objective), ORDER_KEPT)
+        relevance = coefficients.reshape(z.shape) * z
     active = _reached(start, tape, folded)
     chosen = _choose(tape, active, folded, rules)
+    if flat_below is not None:
+        chosen |= flattened(tape, active, folded, chosen, flat_below)
     return Plan(start, relevance, active, chosen, folded, notes)
 
 
-def backward(recorded: Forward, planned: Plan, ledger: Ledger, last: bool) -> list[Tensor]:
-    """Relevance of each input; ``last`` frees the tape on the way."""
+def backward(
+    recorded: Forward, planned: Plan, ledger: Ledger, last: bool, kept: dict[Node, Tensor] | None = None
+) -> list[Tensor]:
+    """Relevance of each input; ``last`` frees the tape on the way. Relevance at the output of the nodes that are keys
+    of ``kept`` is put there.
+    """
     tape = recorded.tape
     pending: dict[Node, list[Tensor | None]] = {}
     arrived: list[Tensor | None] = [None] * len(tape.inputs)
@@ -150,6 +164,8 @@ def backward(recorded: Forward, planned: Plan, ledger: Ledger, last: bool) -> li
             relevances = pending.pop(node, None)
             if relevances is None:
                 continue
+            if kept is not None and node in kept and relevances[0] is not None:
+                kept[node] = relevances[0]
             rule = planned.rules[node][0] if node in planned.rules else None
             for value, relevance in zip(node.inputs, node.backward(relevances, rule, ledger)):
                 give(value, relevance)
