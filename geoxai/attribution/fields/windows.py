@@ -21,7 +21,7 @@ from geoxai.attribution.fields.trace import Trace
 from geoxai.attribution.targets import coefficients_of
 from geoxai.errors import OptionError
 
-WORTH = 0.5  # windows pay if they hold less than this part of the cells
+WORTH = 0.75  # windows pay if they cost less than this part of the field
 
 Span = tuple[int, int]  # start and stop
 
@@ -85,8 +85,9 @@ class Windows:
             for axis in self.field.axes:
                 whole[axis - 1] = spans[axis, pick.box[output.axes[axis] - 1]]
             cuts.append(Cut(pick, tuple(whole)))
-        samples = len({pick.sample for pick in picks})
-        if sum(np.prod(cut.sizes) for cut in cuts) > WORTH * samples * np.prod(self.shape):
+        samples, targets = len({pick.sample for pick in picks}), len({pick.target for pick in picks})
+        passes = (1 + targets) / 2  # targets share the field's forward pass
+        if sum(np.prod(cut.sizes) for cut in cuts) > WORTH * passes * samples * np.prod(self.shape):
             return None
         known: dict[tuple[Any, ...], bool] = {}
         for cut in cuts:
