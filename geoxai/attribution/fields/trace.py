@@ -76,15 +76,21 @@ class Trace:
             period = int(np.lcm(period, place.scale[axis].denominator)) if axis in place.scale else period
         return period
 
-    def needs(self, axis: int, outputs: Interval) -> dict[int, Interval]:
-        """Which indices of every tensor (by number; 0 is the input) the outputs depend on."""
+    def needs(
+        self, axis: int, outputs: Interval, number: int | None = None, bounded: bool = True
+    ) -> dict[int, Interval]:
+        """Which indices of every tensor (by number; 0 is the input) the outputs, or indices of another tensor, depend
+        on; not ``bounded``: as if axes had no ends.
+        """
         assert self.output is not None
-        needed: dict[int, Interval] = {self.output.number: outputs}
+        needed: dict[int, Interval] = {self.output.number if number is None else number: outputs}
         for step in reversed(self.steps):
             if step.output in needed:
+                reach = step.reaches[axis]
                 for number in step.inputs:
                     place = self.places[number]
-                    found = step.reaches[axis].read(needed[step.output], place.shape[place.axes[axis]])
+                    size = place.shape[place.axes[axis]]
+                    found = reach.read(needed[step.output], size) if bounded else reach.beyond(needed[step.output])
                     needed[number] = union(needed.get(number), found)
         return needed
 

@@ -12,7 +12,7 @@ from geoxai.errors import OptionError
 from geoxai.names import unknown
 
 
-def layer_output(tape: Tape, nodes: Collection[Node], path: str, option: str) -> Node:
+def layer_output(nodes: Collection[Node], path: str, option: str) -> Node:
     """The last operation among ``nodes`` (in forward order) that ran in the module at ``path``.
 
     Raises OptionError, naming what was likely meant, where relevance crosses no operation of such a module.
@@ -42,7 +42,7 @@ def flattened(
     original, combined = folded or (None, None)
     nodes = [combined if node is original and combined is not None else node for node in tape.nodes]
     nodes = [node for node in nodes if node in active]
-    below = {layer_output(tape, nodes, path, "flat_below")}
+    below = {layer_output(nodes, path, "flat_below")}
     for node in reversed(nodes):
         if node in below:
             below.update(_feeding(node))
