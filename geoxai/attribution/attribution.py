@@ -21,7 +21,14 @@ from geoxai.attribution.lrp.ledger import Ledger
 from geoxai.attribution.lrp.maps import WeightCache
 from geoxai.attribution.lrp.presets import RuleList
 from geoxai.attribution.reference import Reference, reference_of
-from geoxai.attribution.targets import Output, Question, coefficients_of, confidence, predicted_class
+from geoxai.attribution.targets import (
+    Objective,
+    Output,
+    Question,
+    coefficients_of,
+    confidence,
+    predicted_class,
+)
 from geoxai.errors import InputError, OptionError
 from geoxai.names import unknown
 
@@ -58,6 +65,8 @@ class Attribution:
         What a reader of the map should know, such as a closing softmax that was stepped over.
     account
         ``closed`` or ``none``.
+    target_output
+        The network's output, as it returned it, weighted by the target (N,); None for classifiers.
     layers
         Relevance at the outputs of the layers asked for, by module path.
     """
@@ -73,6 +82,7 @@ class Attribution:
     table: tuple[RuleRow, ...] = ()
     notes: tuple[str, ...] = ()
     account: str = "closed"
+    target_output: Tensor | None = None
     layers: dict[str, Tensor] = field(default_factory=dict)
 
 
@@ -268,10 +278,11 @@ def _explain_batch(
     results: list[_TargetResult] = []
     for number, objective in enumerate(objectives):
         value = objective.value(output.values.detach())
+        returned = Objective(objective.coefficients).value(output.raw.detach())
         if rules is None:
             found = gradients.derivative(leaves, output.values, objective.coefficients)
             found = [gradients.TRANSFORMS[method](g, leaf.detach()) for g, leaf in zip(found, leaves)]
-            results.append(_TargetResult(tuple(found), value, None, False, (), (), {}))
+            results.append(_TargetResult(tuple(found), value, None, False, (), (), {}, returned))
             continue
         planned = engine.plan(recorded, objective, rules, depth.flat_below)
         table = engine.table(recorded, planned)
@@ -282,7 +293,7 @@ def _explain_batch(
         positive = any(rule.presumes_positive for rule, _ in planned.rules.values())
         notes = (*recorded.tape.notes, *planned.notes)
         at_layers = {path: kept[node] for path, node in outputs.items()}
-        results.append(_TargetResult(tuple(found), value, ledger, positive, table, notes, at_layers))
+        results.append(_TargetResult(tuple(found), value, ledger, positive, table, notes, at_layers, returned))
     return _stacked(results, question, output, len(inputs))
 
 
@@ -295,6 +306,7 @@ class _TargetResult:
     table: tuple[RuleRow, ...]
     notes: tuple[str, ...]
     layers: dict[str, Tensor]
+    output: Tensor
 
 
 def _stacked(results: list[_TargetResult], question: Question, output: Output, inputs: int) -> Attribution:
@@ -322,6 +334,7 @@ def _stacked(results: list[_TargetResult], question: Question, output: Output, i
         table=results[0].table,
         notes=tuple(notes),
         account="closed" if ledgers else "none",
+        target_output=None if classifier else over_targets([r.output for r in results]),
         layers={path: over_targets([r.layers[path] for r in results]) for path in results[0].layers},
         **account,
     )

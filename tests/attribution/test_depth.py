@@ -13,8 +13,8 @@ def test_relevance_at_a_layer_is_that_of_the_rest_of_the_network():
     network, x = seeded(Mlp()), inputs(4, 3, 2, 2)
     result = attribute(network, x, target="predicted", rules="epsilon", layers=["2", "4"])
     with torch.no_grad():
-        hidden = network[:3](x)
-    rest = attribute(torch.nn.Sequential(*list(network)[3:]), hidden, target="predicted", rules="epsilon")
+        hidden = torch.nn.Sequential(*list(network)[:3])(x)
+    rest = attribute(torch.nn.Sequential(*list(network)[3:]).eval(), hidden, target="predicted", rules="epsilon")
     torch.testing.assert_close(result.layers["2"], rest.relevance)
     assert result.layers["4"].shape == (4, 8)
 

@@ -14,7 +14,7 @@ from geoxai.attribution.fields.windows import Cut, Windows
 if TYPE_CHECKING:
     from geoxai.attribution.attribution import Attribution
 
-PER_VALUE = ("target_value", "bias", "stabiliser", "lost", "nonpositive_target")
+PER_VALUE = ("target_value", "bias", "stabiliser", "lost", "nonpositive_target", "target_output")
 
 # Explains inputs (P, ...) with weights (P, *output) of their outputs and, where there are any, references (P,).
 Explain = Callable[[Tensor, Tensor, Tensor | None], "Attribution"]
