@@ -13,7 +13,7 @@ import torch
 import xarray as xr
 
 from geoxai.attribution import Attribution, attribute
-from geoxai.attribution.fields.windows import find_windows
+from geoxai.attribution.fields.windows import traced
 from geoxai.attribution.targets import CLASS_TARGETS
 from geoxai.errors import InputError, OptionError
 from geoxai.models.outputs import output_grid, place_on_output
@@ -117,16 +117,17 @@ def explain(
     dtype = _dtype(model, device)
     tensors = tuple(_to_network(array, adapter, dtype, device) for array in arrays.values())
     labels, classes = _labels_and_classes(first, labels, classes, target)
+    batch_size = batch_size or max(1, CELLS_PER_BATCH // max(t[0].numel() for t in tensors))
     result = attribute(
         model,
         tensors,
         method=method,
         rules=rules,
-        target=_on_output(target, model, tensors, first, adapter, output_channels),
+        target=_on_output(target, model, tensors, first, adapter, output_channels, batch_size),
         reference=_reference(reference, arrays, adapter, dtype, device),
         labels=labels,
         classes=classes,
-        batch_size=batch_size or max(1, CELLS_PER_BATCH // max(t[0].numel() for t in tensors)),
+        batch_size=batch_size,
         **options,
     )
     several = isinstance(target, list)
@@ -239,23 +240,24 @@ def _on_output(
     like: xr.DataArray,
     adapter: Any,
     channels: Sequence[str],
+    batch: int,
 ) -> Any:
     """Targets on the grid as indices and weights of the network's own output; others as they are."""
     targets = target if isinstance(target, list) else [target]
     if not any(isinstance(t, Mapping) for t in targets):
         return target
-    grid = output_grid(output_shape(model, tensors), like, adapter, channels)
+    grid = output_grid(_output_shape(model, tensors, batch), like, adapter, channels)
     placed = [place_on_output(t, grid) if isinstance(t, Mapping) else t for t in targets]
     return placed if isinstance(target, list) else placed[0]
 
 
-def output_shape(model: Callable, tensors: tuple[torch.Tensor, ...]) -> tuple[int, ...]:
+def _output_shape(model: Callable, tensors: tuple[torch.Tensor, ...], batch: int) -> tuple[int, ...]:
     """Shape of one sample's output, without computing it where that can be helped."""
-    found = find_windows(model, tensors, ())
-    if found is not None:
-        return found.output_shape
+    found = traced(model, tuple(tensors[0].shape[1:]), tensors[0].dtype) if len(tensors) == 1 else None
+    if found is not None and found.output is not None:
+        return found.output.shape[1:]
     with torch.no_grad():
-        output = model(*(t[:1] for t in tensors))
+        output = model(*(t[:batch] for t in tensors))
     if not isinstance(output, torch.Tensor):
         raise OptionError(f"the network returns a {type(output).__name__}, which has no places on the grid")
     return tuple(output.shape[1:])
@@ -368,7 +370,7 @@ def _attrs(
         "account": result.account,
         "method": method,
         "target": json.dumps(described),
-        "options": json.dumps(options, default=str, sort_keys=True),
+        "options": json.dumps({k: v for k, v in options.items() if k != "window"}, default=str, sort_keys=True),
         "notes": json.dumps(list(result.notes)),
         "dtype": str(dtype).removeprefix("torch."),
         "device": torch.device(device).type,

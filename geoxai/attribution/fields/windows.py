@@ -169,30 +169,33 @@ class Windows:
     def trace_of(self, sizes: tuple[int, ...]) -> Trace | None:
         """The trace of a window of these sizes, None if the network does something else on it."""
         if sizes not in self.smaller:
-            found = _traced(self.model, sizes, self.dtype)
+            found = traced(self.model, sizes, self.dtype)
             same = found is not None and self.field.same_computation(found)
             self.smaller[sizes] = found if same else None
         return self.smaller[sizes]
 
 
 def find_windows(model: Callable, inputs: tuple[Tensor, ...], targets: Sequence[Any]) -> Windows | None:
-    """The windows of a network, None where none can be cut.
-
-    Only modules are asked, not plain functions, which may do other things than compute; and none whose hooks would see
-    tensors without values.
-    """
+    """The windows of a network, None where none can be cut."""
     if len(inputs) != 1 or inputs[0].ndim < 3 or not isinstance(model, torch.nn.Module):
         return None
-    if any(isinstance(target, str) for target in targets) or _hooked(model):
+    if any(isinstance(target, str) for target in targets):
         return None
     shape = tuple(inputs[0].shape[1:])
-    found = _traced(model, shape, inputs[0].dtype)
+    found = traced(model, shape, inputs[0].dtype)
     if found is None or found.output is None or len(found.output.shape) < 3 or not found.axes:
         return None
     return Windows(model, shape, inputs[0].dtype, found)
 
 
-def _traced(model: torch.nn.Module, shape: tuple[int, ...], dtype: torch.dtype) -> Trace | None:
+def traced(model: Callable, shape: tuple[int, ...], dtype: torch.dtype) -> Trace | None:
+    """The trace of a network for inputs of this shape (one sample's), None where it cannot be followed.
+
+    Only modules are asked, not plain functions, which may do other things than compute; and none whose hooks would see
+    tensors without values.
+    """
+    if not isinstance(model, torch.nn.Module) or _hooked(model):
+        return None
     try:
         return tracing.run(model, (2, *shape), dtype)
     except Exception:  # whatever a network does not do without values, or on this size, means no window
