@@ -101,7 +101,8 @@ def explain(
     -------
     xarray.Dataset
         ``relevance`` with the dims and coordinates of ``inputs`` (``relevance_<name>`` for several inputs; a leading
-        dim ``target`` for a list of targets), NaN where not ``valid``; ``relevance_at_<layer>`` for layers; per sample ``prediction``, ``target_value``,
+        dim ``target`` for a list of targets), NaN where not ``valid``; ``relevance_at_<layer>`` for layers; per sample
+        ``prediction``, ``target_value``,
         ``confidence`` for classifiers, ``nonpositive_target``, ``filled_relevance`` where ``valid`` is given, and the
         account: ``target_value = sum(relevance) + bias_relevance + stabiliser_relevance + lost_relevance``. Attribute
         ``account`` is ``closed``, or ``none`` for methods that do not decompose. ``prediction`` is the class index,
@@ -318,7 +319,8 @@ def _per_sample(
     elif result.prediction[0].numel() == 1:
         variables["prediction"] = ((sample,), numbers(result.prediction.reshape(-1)))
     else:
-        variables["prediction"] = (dims, numbers(result.target_output))
+        assert result.target_output is not None
+        variables["prediction"] = (dims, numbers(result.target_output.to(result.prediction.dtype)))
     lost = None if result.lost is None else numbers(result.lost)
     if result.bias is not None and result.stabiliser is not None:
         variables["bias_relevance"] = (dims, numbers(result.bias))

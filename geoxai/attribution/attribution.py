@@ -253,7 +253,7 @@ def _explain_windows(
     whole = explain_windows(windows, cuts, x, len(question.targets), explain_pieces, references)
     if question.several:
         return whole
-    alone = {name: None if (v := getattr(whole, name)) is None else v[0] for name in PER_VALUE}
+    alone: dict[str, Any] = {name: None if (v := getattr(whole, name)) is None else v[0] for name in PER_VALUE}
     return replace(whole, relevance=(whole.relevance[0][0],), **alone)
 
 
@@ -287,7 +287,7 @@ def _explain_batch(
         planned = engine.plan(recorded, objective, rules, depth.flat_below)
         table = engine.table(recorded, planned)
         outputs = {path: layer_output(planned.nodes(recorded.tape), path, "layers") for path in depth.layers}
-        kept = {node: torch.zeros(node.output_shapes[0], dtype=value.dtype) for node in outputs.values()}
+        kept = {node: output.values.new_zeros(node.output_shapes[0]) for node in outputs.values()}
         ledger = Ledger(len(inputs[0]), inputs[0].device)
         found = engine.backward(recorded, planned, ledger, number == len(objectives) - 1, kept)
         positive = any(rule.presumes_positive for rule, _ in planned.rules.values())

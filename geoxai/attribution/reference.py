@@ -44,9 +44,7 @@ class Reference:
         return _rows(self.values, rows, samples).to(coefficients.device)
 
 
-def reference_of(
-    reference: Any, model: Callable, inputs: tuple[Tensor, ...], start: str
-) -> Reference | None:
+def reference_of(reference: Any, model: Callable, inputs: tuple[Tensor, ...], start: str) -> Reference | None:
     """What a caller means by ``reference``.
 
     Raises OptionError where it is none of ``FORMS``, InputError where a reference input does not fit.

@@ -82,7 +82,7 @@ def output_grid(
         index = (flat if adapter is None else adapter.outputs_to_samples(flat, like))[0]
     except ValueError:
         index = flat[0]
-    cells = like.isel({dim: 0 for dim in like.dims[:-2]}, drop=True)
+    cells = like.isel(dict.fromkeys(like.dims[:-2], 0), drop=True)
     if index.shape[-2:] != cells.shape or index.ndim > 4:
         raise OptionError(
             f"the network's output of shape {shape} is no field on the grid of its inputs, {cells.shape[0]} x "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -19,7 +19,6 @@ from geoxai.stages.targets import Compared, Place, Target, names_of, resolved, t
 if TYPE_CHECKING:
     import numpy as np
     import xarray as xr
-    from torch import nn
 
     from geoxai.attribution.lrp.engine import RuleRow
     from geoxai.models.networks import Networks
@@ -216,9 +215,7 @@ class Explain(StoredStage):
             if target not in ("predicted", "label", *networks.classes):
                 raise OptionError(unknown("target", target, ("predicted", "label", *networks.classes)), option="target")
 
-    def _template(
-        self, context: Context, samples: xr.Dataset, networks: Networks, tried: xr.Dataset
-    ) -> xr.Dataset:
+    def _template(self, context: Context, samples: xr.Dataset, networks: Networks, tried: xr.Dataset) -> xr.Dataset:
         """The store before it is filled: dims and coordinates of the inputs, all values to come."""
         import dask.array
         import numpy as np
@@ -237,7 +234,7 @@ class Explain(StoredStage):
         units = {"units": networks.units} if networks.units else {"units": "1"}
 
         def add(name: str, dtype: Any, attrs: dict[str, Any]) -> None:
-            sizes = {**tried[name].sizes, "sample": samples.sizes["sample"]}
+            sizes: dict[Hashable, int] = {**tried[name].sizes, "sample": samples.sizes["sample"]}
             zeros = dask.array.zeros((*members, *sizes.values()), dtype=dtype, chunks=-1)
             template[name] = ((*networks.dims, *sizes), zeros, attrs)
 
@@ -262,12 +259,10 @@ class Explain(StoredStage):
             np.float64,
             {"long_name": "relevance on filled cells, masked in the maps"} | units,
         )
-        add(
-            "nonpositive_target", bool, {"long_name": "explained value not positive where the rules presume it"}
-        )
-        for name in tried.data_vars:
-            if str(name).startswith("relevance_at_"):
-                add(str(name), np.float32, {"long_name": "relevance at a layer"} | units)
+        add("nonpositive_target", bool, {"long_name": "explained value not positive where the rules presume it"})
+        for name in map(str, tried.data_vars):
+            if name.startswith("relevance_at_"):
+                add(name, np.float32, {"long_name": "relevance at a layer"} | units)
         return template
 
 
@@ -293,8 +288,8 @@ class Lrp(Explain):
     )
     flat_below: str | None = Field(
         None,
-        description="Module by path: from its output on, relevance spreads evenly over what it is connected to, so that "
-        "the maps have its resolution.",
+        description="Module by path: from its output on, relevance spreads evenly over what it is connected to, so "
+        "that the maps have its resolution.",
     )
 
     @field_validator("rules")

@@ -86,7 +86,9 @@ class SelectPixels(StoredStage):
         for name in ("lat", "lon"):
             attrs = {"long_name": f"{name} of the pixel", **prediction[name].attrs}
             template[f"pixel_{name}"] = (dims, dask.array.zeros(shape, dtype=np.float64, chunks=-1), attrs)
-        return Layout(template, "sample", sample_block(prediction.isel(network=0, missing_dims="ignore"), self.chunk, 1))
+        return Layout(
+            template, "sample", sample_block(prediction.isel(network=0, missing_dims="ignore"), self.chunk, 1)
+        )
 
     def compute(self, context: Context, start: int, stop: int) -> xr.Dataset:
         import numpy as np

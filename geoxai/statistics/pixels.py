@@ -30,10 +30,7 @@ def top_pixels(
     """
     rows, columns = np.ogrid[: score.shape[1], : score.shape[2]]
     inside = (
-        (rows >= border)
-        & (rows < score.shape[1] - border)
-        & (columns >= border)
-        & (columns < score.shape[2] - border)
+        (rows >= border) & (rows < score.shape[1] - border) & (columns >= border) & (columns < score.shape[2] - border)
     )
     left = np.where(allowed & inside & ~np.isnan(score), score.astype(np.float64), -np.inf)
     found = np.full((len(score), count, 2), -1)

@@ -14,8 +14,10 @@ def network(text, pool=nn.MaxPool2d):
     layers = []
     for word in text.split():
         kind, size = word[0], int(word[1:])
-        layers.append({"C": lambda: nn.Conv2d(1, 1, size, padding="same"), "P": lambda: pool(size),
-                       "U": lambda: nn.Upsample(scale_factor=size)}[kind]())  # fmt: skip
+        if kind == "C":
+            layers.append(nn.Conv2d(1, 1, size, padding="same"))
+        else:
+            layers.append(pool(size) if kind == "P" else nn.Upsample(scale_factor=size))
     return nn.Sequential(*layers)
 
 

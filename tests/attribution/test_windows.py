@@ -212,6 +212,23 @@ def test_no_window_where_a_window_would_be_something_else(name):
     torch.testing.assert_close(got.relevance, full.relevance, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize(
+    "mixing",
+    [
+        lambda m, x: m.second(F.relu(m.first(x - x.mean(0, keepdim=True)))),
+        lambda m, x: m.second(F.relu(m.first(x.flip(0)))),
+        lambda m, x: m.second(F.relu(m.first(torch.cat([x[1:], x[:1]])))),
+        lambda m, x: torch.softmax(m.second(F.relu(m.first(x))), 0),
+    ],
+)
+def test_a_window_is_a_sample_so_samples_must_not_mix(mixing):
+    network, x = seeded(Function(mixing)), inputs(3, 2, 96, 96)
+    got = attribute(network, x, target=(0, 40, 30), method="gradient")
+    assert not windowed(got)
+    full = attribute(network, x, target=(0, 40, 30), method="gradient", window="never")
+    torch.testing.assert_close(got.relevance, full.relevance, rtol=0, atol=0)
+
+
 def test_an_axis_with_a_global_operation_stays_whole():
     network = seeded(Function(lambda m, x: m.second(F.relu(m.first(x)) + x.mean(3, keepdim=True)[:, :1])))
     got = compare(network, inputs(2, 2, 96, 96), (1, 50, 60), "epsilon")

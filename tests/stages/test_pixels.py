@@ -34,9 +34,9 @@ def test_greedy_choice_by_a_slow_loop(seed, count, separation, border):
             for i in range(border, 9 - border):
                 for j in range(border, 8 - border):
                     far = all(np.hypot(i - a, j - b) >= max(separation, 1) for a, b in chosen)
-                    if allowed[s, i, j] and not np.isnan(score[s, i, j]) and far:
-                        if best is None or score[s, i, j] > score[s, best[0], best[1]]:
-                            best = (i, j)
+                    free = allowed[s, i, j] and not np.isnan(score[s, i, j]) and far
+                    if free and (best is None or score[s, i, j] > score[s, best[0], best[1]]):
+                        best = (i, j)
             if best is None:
                 break
             chosen.append(best)

@@ -89,7 +89,7 @@ def _spatial(call: TracedCall, place: Place, reach: Callable[[int], Reach | None
     """Operations on the last ``count`` axes, samples and channels before them."""
     if len(place.shape) != count + 2:
         return {}
-    reaches = {axis: (at, reach(at - 2)) for axis, at in call.live(place).items() if at >= 2}
+    reaches = {axis: (at, reach(at - 2) if at else Reach()) for axis, at in call.live(place).items() if at != 1}
     return {axis: (at, found) for axis, (at, found) in reaches.items() if found is not None}
 
 
@@ -232,10 +232,8 @@ def _parted(call: TracedCall) -> Geometry:
 @_local("permute transpose t T mT movedim moveaxis swapaxes swapdims squeeze unsqueeze view reshape flatten unflatten "
         "ravel view_as reshape_as")  # fmt: skip
 def _reshaped(call: TracedCall) -> Geometry:
-    """Axes that come out whole: the sizes of all axes after (or before) them tell which they are."""
-    (tensor, place), *others = call.sources
-    if call.name in ("view_as", "reshape_as"):
-        others = []
+    """Axes that come out whole: the number of cells behind them tells which they are."""
+    (_, place), *others = call.sources
     if others:
         return {}
     moved = {"permute": _permuted, "transpose": _swapped, "swapaxes": _swapped, "swapdims": _swapped}.get(call.name)
@@ -243,7 +241,7 @@ def _reshaped(call: TracedCall) -> Geometry:
         order = moved(call, len(place.shape))
         return _kept(call, order.index)
     if call.name in ("t", "T", "mT", "movedim", "moveaxis"):
-        return {}
+        return {}  # which axis went where cannot be told by sizes
 
     def move(at: int) -> int | None:
         size, after = place.shape[at], prod(place.shape[at + 1 :])
@@ -253,7 +251,7 @@ def _reshaped(call: TracedCall) -> Geometry:
 
 
 def _permuted(call: TracedCall, ndim: int) -> list[int]:
-    dims = call.args[1:] or (call.kwargs["dims"],)
+    dims: Any = call.args[1:] or (call.kwargs["dims"],)
     dims = dims[0] if isinstance(dims[0], list | tuple) else dims
     return [dim % ndim for dim in dims]
 
@@ -268,6 +266,8 @@ def _swapped(call: TracedCall, ndim: int) -> list[int]:
 @_local("batch_norm torch_batch_norm prelu")
 def _channelwise(call: TracedCall) -> Geometry:
     """Constants along the channel axis."""
+    if call.name != "prelu" and call.named("input mean variance weight bias training").get("training"):
+        return {}
     return _kept(call, lambda at: None if at == 1 else at)
 
 

@@ -78,16 +78,16 @@ def receptive_field(model: torch.nn.Module, input_shape: Sequence[int]) -> Recep
     except tracing.NotLocal as reason:
         raise GeoxaiError(f"the receptive field cannot be found: {reason}") from None
     except (RuntimeError, ValueError, TypeError, IndexError, AssertionError, NotImplementedError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        told = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise OptionError(
-            f"the network cannot be followed on an input of shape {shape}: {reason}",
+            f"the network cannot be followed on an input of shape {shape}: {told}",
             fix="give the shape of the input it was made for, with the sample axis",
             option="input_shape",
         ) from error
     nominal = _nominal(trace)
     layers = []
     for step in trace.steps:
-        there = trace.places[step.output].axes
+        there = [axis for axis in trace.places[step.output].axes if axis > 0]
         exact = {axis: _exact(trace, axis, step.output) for axis in there}
         layers.append(LayerField(step.op, step.path, {axis: nominal[step.output][axis] for axis in there}, exact))
     assert trace.output is not None

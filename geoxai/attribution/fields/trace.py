@@ -31,7 +31,9 @@ from geoxai.attribution.lrp.tape import running_module
 
 @dataclass(frozen=True)
 class Place:
-    """A tensor that depends on the input. ``axes`` maps axes of the input to its own; ``scale``: indices per index."""
+    """A tensor that depends on the input. ``axes`` maps axes of the input, the sample's too, to its own; ``scale``:
+    indices per index.
+    """
 
     number: int
     shape: tuple[int, ...]
@@ -67,7 +69,15 @@ class Trace:
     @property
     def axes(self) -> list[int]:
         """Axes of the input along which windows can be cut."""
-        return [axis for axis in (self.output.axes if self.output is not None else ()) if axis not in self.whole]
+        axes = self.output.axes if self.output is not None else ()
+        return [axis for axis in axes if axis > 0 and axis not in self.whole]
+
+    @property
+    def keeps_samples_apart(self) -> bool:
+        """Whether every output depends on its own sample only: a window is a sample of its own."""
+        assert self.output is not None
+        apart = all(step.reaches.get(0) == Reach() for step in self.steps)
+        return apart and 0 not in self.whole and self.output.axes.get(0) == 0
 
     def period(self, axis: int) -> int:
         """A window may start at multiples of this, so that strides and pools fall where they fall in the field."""
@@ -136,7 +146,7 @@ def run(model: torch.nn.Module, shape: tuple[int, ...], dtype: torch.dtype) -> T
     """Trace the network for an input of this shape (samples first). Raises whatever the network raises."""
     mode = _TraceMode(Trace(), module_paths(model))
     x = torch.empty(shape, dtype=dtype, device="meta")
-    axes = {axis: axis for axis in range(1, len(shape))}
+    axes = {axis: axis for axis in range(len(shape))}
     mode.place(x, axes, dict.fromkeys(axes, Fraction(1)))
     before = _state(model)
     try:

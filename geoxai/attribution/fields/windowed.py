@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -39,7 +39,7 @@ def explain_windows(
     first: Attribution | None = None
     prediction = x.new_full((samples, *windows.output_shape), torch.nan)
     for group in _groups(cuts, samples * x[0].numel()):
-        pieces = torch.stack([x[(cut.pick.sample, *_slices(cut))] for cut in group])
+        pieces = torch.stack([x[cut.pick.sample][_slices(cut)] for cut in group])
         weights, boxes = _weights(windows, group, pieces)
         at = torch.tensor([cut.pick.target for cut in group]), torch.tensor([cut.pick.sample for cut in group])
         part = explain(pieces, weights, None if references is None else references[at])
@@ -49,18 +49,15 @@ def explain_windows(
             if found is not None:
                 values.setdefault(name, found.new_zeros((targets, samples)))[at] = found
         for number, (cut, box) in enumerate(zip(group, boxes)):
-            place = (cut.pick.target, cut.pick.sample)
-            relevance[(*place, *_slices(cut))] = part.relevance[0][number]
+            relevance[cut.pick.target, cut.pick.sample][_slices(cut)] = part.relevance[0][number]
             there = tuple(slice(low, high + 1) for low, high in cut.pick.box)
-            prediction[(cut.pick.sample, *there)] = part.prediction[(number, *box)]
+            prediction[cut.pick.sample][there] = part.prediction[number][box]
     assert first is not None
     sizes = sorted({" x ".join(map(str, cut.sizes)) for cut in cuts})
     field = " x ".join(map(str, x.shape[1:]))
     note = f"window: of inputs of {field} only windows of {', '.join(sizes)} that can reach the target were computed"
-    empty = dict.fromkeys(PER_VALUE)
-    return replace(
-        first, relevance=(relevance,), prediction=prediction, notes=(*first.notes, note), **(empty | values)
-    )
+    per_value: dict[str, Any] = {name: values.get(name) for name in PER_VALUE}
+    return replace(first, relevance=(relevance,), prediction=prediction, notes=(*first.notes, note), **per_value)
 
 
 def _groups(cuts: list[Cut], cells: int) -> Iterator[list[Cut]]:
@@ -81,7 +78,7 @@ def _slices(cut: Cut) -> tuple[slice, ...]:
 def _weights(windows: Windows, group: list[Cut], pieces: Tensor) -> tuple[Tensor, list[tuple[slice, ...]]]:
     """Weights of the windows' outputs, and where in them the explained boxes lie."""
     small = windows.trace_of(group[0].sizes)
-    output = windows.field.output
+    output = windows.whole.output
     assert small is not None
     assert small.output is not None
     assert output is not None
@@ -89,11 +86,11 @@ def _weights(windows: Windows, group: list[Cut], pieces: Tensor) -> tuple[Tensor
     boxes = []
     for number, cut in enumerate(group):
         offsets = [0] * len(cut.pick.box)
-        for axis in windows.field.axes:
+        for axis in windows.whole.axes:
             offset = windows.offset(axis, output.number, cut.spans[axis - 1][0])
             assert offset is not None
             offsets[output.axes[axis] - 1] = offset
         box = tuple(slice(low - o, high + 1 - o) for (low, high), o in zip(cut.pick.box, offsets))
-        weights[(number, *box)] = 1 if cut.pick.weights is None else cut.pick.weights.to(weights)
+        weights[number][box] = 1 if cut.pick.weights is None else cut.pick.weights.to(weights)
         boxes.append(box)
     return weights, boxes

@@ -56,35 +56,35 @@ class Windows:
     model: torch.nn.Module
     shape: tuple[int, ...]  # of one sample
     dtype: torch.dtype
-    field: Trace
+    whole: Trace  # of the field
     smaller: dict[tuple[int, ...], Trace | None] = field(default_factory=dict)
     lengths: dict[int, int] = field(default_factory=dict)
 
     @property
     def output_shape(self) -> tuple[int, ...]:
         """Shape of one sample's output."""
-        assert self.field.output is not None
-        return self.field.output.shape[1:]
+        assert self.whole.output is not None
+        return self.whole.output.shape[1:]
 
     def offset(self, axis: int, number: int, start: int) -> int | None:
         """First index of a window in a tensor of the trace, None where it is not whole."""
-        first = start * self.field.places[number].scale[axis]
+        first = start * self.whole.places[number].scale[axis]
         return int(first) if first.denominator == 1 else None
 
     def cuts(self, picks: Sequence[Pick]) -> list[Cut] | None:
         """A window for every pick, of one size wherever the border allows; None where they do not pay or fit."""
-        output = self.field.output
+        output = self.whole.output
         assert output is not None
         spans: dict[tuple[int, Interval], Span] = {}
-        for axis in self.field.axes:
+        for axis in self.whole.axes:
             at = output.axes[axis] - 1
             spans.update(self._spans(axis, sorted({pick.box[at] for pick in picks})))
         cuts = []
         for pick in picks:
-            whole: list[Span] = [(0, size) for size in self.shape]
-            for axis in self.field.axes:
-                whole[axis - 1] = spans[axis, pick.box[output.axes[axis] - 1]]
-            cuts.append(Cut(pick, tuple(whole)))
+            spans_of: list[Span] = [(0, size) for size in self.shape]
+            for axis in self.whole.axes:
+                spans_of[axis - 1] = spans[axis, pick.box[output.axes[axis] - 1]]
+            cuts.append(Cut(pick, tuple(spans_of)))
         samples, targets = len({pick.sample for pick in picks}), len({pick.target for pick in picks})
         passes = (1 + targets) / 2  # targets share the field's forward pass
         if sum(np.prod(cut.sizes) for cut in cuts) > WORTH * passes * samples * np.prod(self.shape):
@@ -99,17 +99,19 @@ class Windows:
         return cuts
 
     def _spans(self, axis: int, outputs: list[Interval]) -> dict[tuple[int, Interval], Span]:
-        size, period = self.shape[axis - 1], self.field.period(axis)
+        size, period = self.shape[axis - 1], self.whole.period(axis)
         bounds: dict[Interval, tuple[int, int, bool, bool]] = {}
         for interval in outputs:
-            needed = self.field.needs(axis, interval)
+            needed = self.whole.needs(axis, interval)
             before, past = self._ends(axis, needed)
             low, high = needed[0]
             bounds[interval] = (0 if before else low // period * period, size if past else high + 1, before, past)
-        longest = max((stop - start for start, stop, before, past in bounds.values() if not (before and past)), default=0)
+        longest = max(
+            (stop - start for start, stop, before, past in bounds.values() if not (before and past)), default=0
+        )
         length = min(size, -(-longest // period) * period)
         spans: dict[tuple[int, Interval], Span] = {}
-        for interval, (start, stop, before, past) in bounds.items():
+        for interval, (start, _, before, past) in bounds.items():
             if before and past:
                 spans[axis, interval] = (0, size)
             elif past or start + length > size:
@@ -121,11 +123,11 @@ class Windows:
     def _ends(self, axis: int, needed: dict[int, Interval]) -> tuple[bool, bool]:
         """Whether some operation reads beyond the start, or the end, of an axis."""
         before = past = False
-        for step in self.field.steps:
+        for step in self.whole.steps:
             if step.output in needed:
                 low, high = step.reaches[axis].beyond(needed[step.output])
                 for number in step.inputs:
-                    place = self.field.places[number]
+                    place = self.whole.places[number]
                     before, past = before or low < 0, past or high >= place.shape[place.axes[axis]]
         return before, past
 
@@ -138,28 +140,28 @@ class Windows:
         small = self.trace_of(cut.sizes)
         if small is None:
             return False
-        output = self.field.output
+        output = self.whole.output
         assert output is not None
-        for axis in self.field.axes:
+        for axis in self.whole.axes:
             start, stop = cut.spans[axis - 1]
             if (start, stop) == (0, self.shape[axis - 1]):
                 continue
-            needed = self.field.needs(axis, cut.pick.box[output.axes[axis] - 1])
-            for step in self.field.steps:
+            needed = self.whole.needs(axis, cut.pick.box[output.axes[axis] - 1])
+            for step in self.whole.steps:
                 if step.output in needed and not all(
                     self._reads_alike(axis, start, small, number, step.reaches[axis].beyond(needed[step.output]))
                     for number in step.inputs
                 ):
                     return False
             for number, (low, high) in needed.items():
-                place = self.field.places[number]
+                place = self.whole.places[number]
                 first = self.offset(axis, number, start)
                 if first is None or low < first or high >= first + small.places[number].shape[place.axes[axis]]:
                     return False
         return True
 
     def _reads_alike(self, axis: int, start: int, small: Trace, number: int, read: Interval) -> bool:
-        place = self.field.places[number]
+        place = self.whole.places[number]
         size, length = place.shape[place.axes[axis]], small.places[number].shape[place.axes[axis]]
         first = self.offset(axis, number, start)
         if first is None:
@@ -170,7 +172,7 @@ class Windows:
         """The trace of a window of these sizes, None if the network does something else on it."""
         if sizes not in self.smaller:
             found = traced(self.model, sizes, self.dtype)
-            same = found is not None and self.field.same_computation(found)
+            same = found is not None and self.whole.same_computation(found)
             self.smaller[sizes] = found if same else None
         return self.smaller[sizes]
 
@@ -183,7 +185,9 @@ def find_windows(model: Callable, inputs: tuple[Tensor, ...], targets: Sequence[
         return None
     shape = tuple(inputs[0].shape[1:])
     found = traced(model, shape, inputs[0].dtype)
-    if found is None or found.output is None or len(found.output.shape) < 3 or not found.axes:
+    if found is None or found.output is None or len(found.output.shape) < 3:
+        return None
+    if not found.axes or not found.keeps_samples_apart:
         return None
     return Windows(model, shape, inputs[0].dtype, found)
 
@@ -220,9 +224,7 @@ def picks_of(targets: Sequence[Any], shape: tuple[int, ...], rows: slice) -> lis
     return picks
 
 
-def _boxes(
-    target: Any, shape: tuple[int, ...], rows: slice
-) -> list[tuple[tuple[Interval, ...], Tensor | None]] | None:
+def _boxes(target: Any, shape: tuple[int, ...], rows: slice) -> list[tuple[tuple[Interval, ...], Tensor | None]] | None:
     samples = rows.stop - rows.start
     if isinstance(target, tuple):
         return _points([target] * samples, shape)
@@ -230,7 +232,7 @@ def _boxes(
         return None
     array = np.asarray(target.detach().cpu() if isinstance(target, Tensor) else target)
     if array.dtype.kind in "iu" and array.shape[1:] == (len(shape),):
-        return _points(array[rows].tolist(), shape)
+        return _points(array[rows].tolist(), shape) if len(array) >= rows.stop else None
     template = torch.zeros(1, dtype=torch.float64).expand(samples, *shape)
     weights = coefficients_of(array, template, rows)
     if array.shape == shape:
@@ -238,9 +240,7 @@ def _boxes(
     return [_bounded(row) for row in weights]
 
 
-def _points(
-    indices: list[Any], shape: tuple[int, ...]
-) -> list[tuple[tuple[Interval, ...], Tensor | None]] | None:
+def _points(indices: list[Any], shape: tuple[int, ...]) -> list[tuple[tuple[Interval, ...], Tensor | None]] | None:
     found: list[tuple[tuple[Interval, ...], Tensor | None]] = []
     for index in indices:
         if len(index) != len(shape) or any(not -n <= i < n for i, n in zip(index, shape)):
