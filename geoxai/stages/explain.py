@@ -14,7 +14,7 @@ from geoxai.errors import OptionError
 from geoxai.names import unknown
 from geoxai.stages.predict import beside, sample_block
 from geoxai.stages.stage import Context, Layout, Reference, Stage, StoredStage
-from geoxai.stages.targets import Compared, Place, Target, names_of, resolved, targets_in
+from geoxai.stages.targets import Compared, Place, Target, described, names_of, resolved, targets_in
 
 if TYPE_CHECKING:
     import numpy as np
@@ -182,7 +182,7 @@ class Explain(StoredStage):
         with _unheard("geoxai.attribution", "geoxai.explain"):
             found = self._explain(context, networks, 0, _empty(samples, networks), "never")
         found.attrs["notes"] = json.dumps([*networks.notes, *json.loads(found.attrs["notes"])])
-        found.attrs["target"] = json.dumps(self.model_dump(mode="json", exclude_none=True)["target"])
+        found.attrs["target"] = described(self.target)
         found.attrs.pop("reference", None)
         return found.assign_attrs(model_digest=networks.digest)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -148,10 +150,21 @@ def names_of(target: Targets, context: Context) -> list[str]:
         if isinstance(item, Place) and item.pixels is not None:
             names += [f"{item.pixels} {rank}" for rank in range(_pixels(context, option).sizes["pixel"])]
         elif isinstance(item, Place):
-            names.append(item.model_dump_json(exclude_none=True, exclude_defaults=True))
+            names.append(json.dumps(_told(item)))
         else:
             names.append(str(list(item) if isinstance(item, tuple) else item))
     return names
+
+
+def described(target: Targets) -> str:
+    """The targets as text for the attributes of a store, files by name only."""
+    told = [_told(item) if isinstance(item, Place) else item for item in targets_in(target)]
+    return json.dumps(told if isinstance(target, list) and len(told) == len(target) else told[0])
+
+
+def _told(item: Place) -> dict[str, Any]:
+    told = item.model_dump(mode="json", exclude_defaults=True)
+    return told | ({"mask": PurePath(item.mask).name} if item.mask is not None else {})
 
 
 def resolved(target: Targets, context: Context, samples: xr.Dataset, network: int) -> Resolved:
