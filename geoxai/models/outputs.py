@@ -12,9 +12,10 @@ import xarray as xr
 
 from geoxai.errors import GeoxaiError, OptionError
 from geoxai.grid.area import area_weights
+from geoxai.grid.boxes import Region
 from geoxai.grid.coordinates import grid_difference
 from geoxai.grid.masks import mask_onto
-from geoxai.grid.regions import Region, polygon_mask, region_mask
+from geoxai.grid.regions import polygon_mask, region_mask
 from geoxai.names import unknown
 
 PLACES = ("box", "polygon", "mask", "point", "pixels")

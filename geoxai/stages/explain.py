@@ -346,7 +346,11 @@ def _positions(samples: xr.Dataset, split: str, option: str) -> np.ndarray:
     given = samples["split"].values if "split" in samples.coords else np.full(size, -1)
     positions = np.flatnonzero(given == SPLITS.index(split))
     if positions.size == 0:
-        raise OptionError(f"no sample is in the split {split!r}", fix=f"give the samples stage a split {split}, or explain another", option=option)
+        raise OptionError(
+            f"no sample is in the split {split!r}",
+            fix=f"give the samples stage a split {split}, or explain another",
+            option=option,
+        )
     return positions
 
 

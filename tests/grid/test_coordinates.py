@@ -17,7 +17,7 @@ from geoxai.grid.coordinates import (
     orientation_order,
     same_grid,
 )
-from geoxai.grid.regions import Region, polygon_mask, region_mask, select_box
+from geoxai.grid.regions import polygon_mask, region_mask, select_box
 
 directions = st.sampled_from(["ascending", "descending"])
 conventions = st.sampled_from(["0..360", "-180..180"])
