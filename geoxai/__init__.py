@@ -1,6 +1,6 @@
 """geoxai: explainable AI for gridded geoscience data.
 
-The public face is small: ``explain``, ``run`` and ``open_run``. They are imported on first use,
+The public face is small: ``explain``, ``receptive_field``, ``run`` and ``open_run``. They are imported on first use,
 so that ``import geoxai`` and the command line start without loading torch or xarray.
 """
 
@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "explain": "geoxai.explaining",
+    "receptive_field": "geoxai.attribution.fields.receptive",
     "run": "geoxai.pipeline",
     "open_run": "geoxai.pipeline",
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Protocol
 
@@ -13,8 +13,10 @@ import torch
 import xarray as xr
 
 from geoxai.attribution import Attribution, attribute
-from geoxai.attribution.targets import CLASS_TARGETS, coefficients_of
+from geoxai.attribution.fields.windows import traced
+from geoxai.attribution.targets import CLASS_TARGETS
 from geoxai.errors import InputError, OptionError
+from geoxai.models.outputs import output_grid, place_on_output
 
 log = logging.getLogger("geoxai.explain")
 
@@ -57,6 +59,8 @@ def explain(
     adapter: Adapter | None = None,
     device: str = "cpu",
     units: str = "1",
+    reference: Any = None,
+    output_channels: Sequence[str] = (),
     **options: Any,
 ) -> xr.Dataset:
     """Explain a network's output by its input, cell by cell.
@@ -68,8 +72,13 @@ def explain(
     inputs
         First dimension the sample; values as the network sees them, NaN filled. A Dataset for a network of several
         inputs.
-    method, rules, target, options
-        As in ``geoxai.attribution.attribute``.
+    method, rules, options
+        As in ``geoxai.attribution.attribute``, such as ``window``, ``layers`` and ``flat_below``.
+    target
+        As there, and for dense outputs on the inputs' grid a mapping, or several of them in a list: ``{"box": {"lat":
+        [s, n], "lon": [w, e]}}`` or ``{"box": "nino34"}``, ``{"polygon": {"lat": [...], "lon": [...]}}``, ``{"mask":
+        DataArray}``, ``{"point": {"lat": y, "lon": x}}``, ``{"pixels": rows and columns (sample, 2)}``; with
+        ``channel`` and ``step`` where the output has several, and ``reduce: mean`` (area weighted, default) or ``sum``.
     batch_size
         Samples per forward pass; by default about four million input cells.
     valid
@@ -81,12 +90,19 @@ def explain(
         Maps inputs to the network's layout and relevance back; without it the array is given as it is.
     units
         Units of the explained value; relevance is a share of it.
+    reference
+        Explain the value minus this: a number, ``{"value": number}``, ``{"sample": label}`` (the output for that one
+        of ``inputs``) or ``{"sample": field}``, ``{"climatology": field}`` (the output for a field, such as a mean).
+        What is conserved: see ``geoxai.attribution.reference``.
+    output_channels
+        Names of the output's channels, for targets that name one.
 
     Returns
     -------
     xarray.Dataset
         ``relevance`` with the dims and coordinates of ``inputs`` (``relevance_<name>`` for several inputs; a leading
-        dim ``target`` for a list of targets), NaN where not ``valid``; per sample ``prediction``, ``target_value``,
+        dim ``target`` for a list of targets), NaN where not ``valid``; ``relevance_at_<layer>`` for layers; per sample
+        ``prediction``, ``target_value``,
         ``confidence`` for classifiers, ``nonpositive_target``, ``filled_relevance`` where ``valid`` is given, and the
         account: ``target_value = sum(relevance) + bias_relevance + stabiliser_relevance + lost_relevance``. Attribute
         ``account`` is ``closed``, or ``none`` for methods that do not decompose. ``prediction`` is the class index,
@@ -102,15 +118,17 @@ def explain(
     dtype = _dtype(model, device)
     tensors = tuple(_to_network(array, adapter, dtype, device) for array in arrays.values())
     labels, classes = _labels_and_classes(first, labels, classes, target)
+    batch_size = batch_size or max(1, CELLS_PER_BATCH // max(t[0].numel() for t in tensors))
     result = attribute(
         model,
         tensors,
         method=method,
         rules=rules,
-        target=target,
+        target=_on_output(target, model, tensors, first, adapter, output_channels, batch_size),
+        reference=_reference(reference, arrays, adapter, dtype, device),
         labels=labels,
         classes=classes,
-        batch_size=batch_size or max(1, CELLS_PER_BATCH // max(t[0].numel() for t in tensors)),
+        batch_size=batch_size,
         **options,
     )
     several = isinstance(target, list)
@@ -119,11 +137,14 @@ def explain(
         for (name, array), relevance in zip(arrays.items(), result.relevance)
     }
     variables, filled = _masked(maps, arrays, valid, several)
-    variables.update(_per_sample(result, first, target, filled))
+    variables.update(_per_sample(result, first, several, filled))
+    variables.update(_at_layers(result, first, several))
     dataset = xr.Dataset(variables)
     if several:
         dataset = dataset.assign_coords(target=("target", [_described(t) for t in target]))
     dataset.attrs = _attrs(result, method, rules, target, dtype, device, options)
+    if reference is not None:
+        dataset.attrs["reference"] = _described(reference)
     for name, variable in dataset.data_vars.items():
         known = ATTRS.get("relevance" if str(name).startswith("relevance") else str(name), {})
         variable.attrs.update(known)
@@ -213,12 +234,80 @@ def _masked(
     return variables, filled
 
 
+def _on_output(
+    target: Any,
+    model: Callable,
+    tensors: tuple[torch.Tensor, ...],
+    like: xr.DataArray,
+    adapter: Any,
+    channels: Sequence[str],
+    batch: int,
+) -> Any:
+    """Targets on the grid as indices and weights of the network's own output; others as they are."""
+    targets = target if isinstance(target, list) else [target]
+    if not any(isinstance(t, Mapping) for t in targets):
+        return target
+    grid = output_grid(_output_shape(model, tensors, batch), like, adapter, channels)
+    placed = [place_on_output(t, grid) if isinstance(t, Mapping) else t for t in targets]
+    return placed if isinstance(target, list) else placed[0]
+
+
+def _output_shape(model: Callable, tensors: tuple[torch.Tensor, ...], batch: int) -> tuple[int, ...]:
+    """Shape of one sample's output, without computing it where that can be helped."""
+    found = traced(model, tuple(tensors[0].shape[1:]), tensors[0].dtype) if len(tensors) == 1 else None
+    if found is not None and found.output is not None:
+        return found.output.shape[1:]
+    with torch.no_grad():
+        output = model(*(t[:batch] for t in tensors))
+    if not isinstance(output, torch.Tensor):
+        raise OptionError(f"the network returns a {type(output).__name__}, which has no places on the grid")
+    return tuple(output.shape[1:])
+
+
+def _reference(
+    reference: Any, arrays: dict[str, xr.DataArray], adapter: Adapter | None, dtype: torch.dtype, device: str
+) -> Any:
+    """The reference as ``attribute`` takes it; fields in the network's own layout."""
+    if not isinstance(reference, Mapping) or "value" in reference:
+        return reference
+    (form, given), *more = reference.items() or [("", None)]
+    if more or form not in ("sample", "climatology"):
+        raise OptionError(
+            f"reference must be a number or one of value, climatology, sample; found {', '.join(map(str, reference))}",
+            option="reference",
+        )
+    fields = []
+    for name, array in arrays.items():
+        field = given[name.removeprefix("relevance_")] if isinstance(given, xr.Dataset) else given
+        if not isinstance(field, xr.DataArray):
+            sample = array.dims[0]
+            if form != "sample" or sample not in array.coords or field not in array[sample].values:
+                raise OptionError(f"reference {form}: {field!r} is none of the inputs", option=f"reference.{form}")
+            field = array.sel({sample: field})
+        if set(field.dims) != set(array.dims[1:]):
+            raise InputError(f"the reference has dims {field.dims}, expected {array.dims[1:]}")
+        field = field.transpose(*array.dims[1:]).expand_dims(array.dims[0])
+        fields.append(_to_network(field, adapter, dtype, device))
+    return {"input": tuple(fields)}
+
+
+def _at_layers(result: Attribution, like: xr.DataArray, several: bool) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
+    """Relevance at layers; their axes have no names but numbers."""
+    lead = ("target", str(like.dims[0])) if several else (str(like.dims[0]),)
+    found = {}
+    for path, values in result.layers.items():
+        name = "relevance_at_" + path.replace(".", "_")
+        axes = tuple(f"{name}_axis{axis}" for axis in range(1, values.ndim - len(lead) + 1))
+        found[name] = ((*lead, *axes), values.cpu().numpy())
+    return found
+
+
 def _per_sample(
-    result: Attribution, like: xr.DataArray, target: Any, filled: np.ndarray | None
+    result: Attribution, like: xr.DataArray, several: bool, filled: np.ndarray | None
 ) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
     """Prediction, explained value and account, per sample."""
     sample = str(like.dims[0])
-    dims: tuple[str, ...] = ("target", sample) if isinstance(target, list) else (sample,)
+    dims: tuple[str, ...] = ("target", sample) if several else (sample,)
 
     def numbers(tensor: torch.Tensor) -> np.ndarray:
         return tensor.cpu().numpy()
@@ -230,7 +319,8 @@ def _per_sample(
     elif result.prediction[0].numel() == 1:
         variables["prediction"] = ((sample,), numbers(result.prediction.reshape(-1)))
     else:
-        variables["prediction"] = (dims, numbers(_at_target(result.prediction, target)))
+        assert result.target_output is not None
+        variables["prediction"] = (dims, numbers(result.target_output.to(result.prediction.dtype)))
     lost = None if result.lost is None else numbers(result.lost)
     if result.bias is not None and result.stabiliser is not None:
         variables["bias_relevance"] = (dims, numbers(result.bias))
@@ -242,15 +332,6 @@ def _per_sample(
         variables["lost_relevance"] = (dims, lost)
     variables["nonpositive_target"] = (dims, numbers(result.nonpositive_target))
     return variables
-
-
-def _at_target(output: torch.Tensor, target: Any) -> torch.Tensor:
-    """A dense output weighted by each target: (sample,), or (target, sample) for a list."""
-    picked = [
-        (coefficients_of(t, output, slice(0, len(output))).to(torch.float64) * output).flatten(1).sum(1)
-        for t in (target if isinstance(target, list) else [target])
-    ]
-    return torch.stack(picked) if isinstance(target, list) else picked[0]
 
 
 def _labels_and_classes(
@@ -269,9 +350,16 @@ def _labels_and_classes(
 
 
 def _described(target: Any) -> str:
+    if isinstance(target, Mapping):
+        return json.dumps({key: item if _is_plain(item) else _described(item) for key, item in target.items()})
     if isinstance(target, np.ndarray | torch.Tensor | xr.DataArray):
         return f"array{tuple(target.shape)}"
     return str(target)
+
+
+def _is_plain(item: Any) -> bool:
+    """Whether JSON can hold it as it is."""
+    return isinstance(item, str | int | float | list | tuple | dict | None)
 
 
 def _attrs(
@@ -284,7 +372,7 @@ def _attrs(
         "account": result.account,
         "method": method,
         "target": json.dumps(described),
-        "options": json.dumps(options, default=str, sort_keys=True),
+        "options": json.dumps({k: v for k, v in options.items() if k != "window"}, default=str, sort_keys=True),
         "notes": json.dumps(list(result.notes)),
         "dtype": str(dtype).removeprefix("torch."),
         "device": torch.device(device).type,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -12,18 +12,30 @@ import torch
 from torch import Tensor
 
 from geoxai.attribution import gradients
+from geoxai.attribution.fields.windowed import PER_VALUE, explain_windows
+from geoxai.attribution.fields.windows import Windows, find_windows, picks_of
 from geoxai.attribution.lrp import engine, parse_rules
 from geoxai.attribution.lrp.engine import RuleRow
+from geoxai.attribution.lrp.layers import layer_output
 from geoxai.attribution.lrp.ledger import Ledger
 from geoxai.attribution.lrp.maps import WeightCache
 from geoxai.attribution.lrp.presets import RuleList
-from geoxai.attribution.reading import Reading
-from geoxai.attribution.targets import Output, Question, confidence, predicted_class
+from geoxai.attribution.reading import PLAIN, Reading
+from geoxai.attribution.reference import Reference, reference_of
+from geoxai.attribution.targets import (
+    Objective,
+    Output,
+    Question,
+    coefficients_of,
+    confidence,
+    predicted_class,
+)
 from geoxai.errors import InputError, OptionError
 from geoxai.names import unknown
 
 METHODS = ("lrp", *gradients.TRANSFORMS)
 STARTS = ("logit", "output")
+WINDOWS = ("auto", "never")
 
 log = logging.getLogger("geoxai.attribution")
 
@@ -54,6 +66,10 @@ class Attribution:
         What a reader of the map should know, such as a closing softmax that was stepped over.
     account
         ``closed`` or ``none``.
+    target_output
+        The network's output, as it returned it, weighted by the target (N,); None for classifiers.
+    layers
+        Relevance at the outputs of the layers asked for, by module path.
     """
 
     relevance: Tensor | tuple[Tensor, ...]
@@ -67,6 +83,8 @@ class Attribution:
     table: tuple[RuleRow, ...] = ()
     notes: tuple[str, ...] = ()
     account: str = "closed"
+    target_output: Tensor | None = None
+    layers: dict[str, Tensor] = field(default_factory=dict)
 
 
 def attribute(
@@ -84,6 +102,10 @@ def attribute(
     fixed_batch: bool = False,
     output: int | str | tuple[int | str, ...] | None = None,
     sample_axis: int = 0,
+    window: str = "auto",
+    reference: Any = None,
+    layers: Sequence[str] = (),
+    flat_below: str | None = None,
     **options: Any,
 ) -> Attribution:
     """Explain a network's output by its input.
@@ -119,6 +141,19 @@ def attribute(
     sample_axis
         Axis of the samples inside the network, 1 for one that wants (time, sample, feature). ``x``, targets and
         relevance have samples first in any case.
+    window
+        ``auto``: where the network is local and targets are few outputs of a large field, only the parts of the input
+        that can reach them are computed, and ``prediction`` is NaN at outputs that were not; ``never``: always the
+        whole field. Cut only for modules without forward hooks, and only along axes where every operation is known
+        to be local; both ways give the same maps.
+    reference
+        Explain the value minus this: a number, one number per sample, or ``{"input": x0}``, one sample's input whose
+        output is the reference. For what is conserved see ``geoxai.attribution.reference``.
+    layers
+        For lrp: module paths at whose outputs relevance is wanted as well (``Attribution.layers``).
+    flat_below
+        For lrp: a module path; from its output on relevance spreads evenly over the inputs it is connected to, which
+        stops the decomposition at this depth. Max pooling keeps its winner.
 
     Raises
     ------
@@ -133,20 +168,33 @@ def attribute(
     _check_options(method, start, batch_size)
     inputs = _check_inputs(x)
     _check_model(model)
+    _check_depth(method, window, layers, flat_below)
     rule_list = parse_rules(rules, **options) if method == "lrp" else None
     if rule_list is None and options:
         raise OptionError(f"method {method!r}: {unknown('option', next(iter(options)), ['target', 'score', 'start'])}")
     label_array = _check_labels(labels, len(inputs[0]))
-    question = Question(target, score, None, None if classes is None else tuple(classes))
     reading = Reading(output, sample_axis)
+    compared = reference_of(reference, model, inputs, start, reading)
+    question = Question(target, score, None, None if classes is None else tuple(classes), compared)
+    depth = Depth(tuple(layers), flat_below)
+    windows = None
+    if window == "auto" and not fixed_batch and not layers and reading == PLAIN:
+        windows = find_windows(model, inputs, question.targets)
     batch = batch_size or len(inputs[0])
     cache = WeightCache()
     parts = []
+
+    def explain(inputs: tuple[Tensor, ...], question: Question, rows: slice) -> Attribution:
+        return _explain_batch(model, inputs, method, rule_list, question, rows, start, cache, reading, depth)
+
     for begin in range(0, len(inputs[0]), batch):
         rows = slice(begin, min(begin + batch, len(inputs[0])))
         piece = tuple(_filled(a[rows], batch) if fixed_batch else a[rows] for a in inputs)
         asked = question if label_array is None else replace(question, labels=_filled(label_array[rows], len(piece[0])))
-        part = _explain_batch(model, piece, method, rule_list, asked, rows, start, cache, reading)
+
+        part = None if windows is None else _explain_windows(windows, piece[0], question, rows, explain)
+        if part is None:
+            part = explain(piece, asked, rows)
         parts.append(_first_samples(part, rows.stop - rows.start, question.several))
         cache.forget_computed()
     whole = _joined(parts, question.several)
@@ -183,6 +231,44 @@ def rule_table(
     return engine.table(recorded, engine.plan(recorded, objective, parse_rules(rules, **options)))
 
 
+@dataclass(frozen=True)
+class Depth:
+    """Layers whose relevance is kept, and the layer below which it is spread evenly."""
+
+    layers: tuple[str, ...] = ()
+    flat_below: str | None = None
+
+
+def _explain_windows(
+    windows: Windows,
+    x: Tensor,
+    question: Question,
+    rows: slice,
+    explain: Callable[[tuple[Tensor, ...], Question, slice], Attribution],
+) -> Attribution | None:
+    """The attribution of one batch through windows, None where they cannot be cut for its targets."""
+    picks = picks_of(question.targets, windows.output_shape, rows)
+    cuts = None if picks is None else windows.cuts(picks)
+    if cuts is None:
+        return None
+    compared = question.reference
+    references = None
+    if compared is not None:
+        template = torch.zeros(1, dtype=torch.float64, device=x.device).expand(len(x), *windows.output_shape)
+        found = (compared.value(coefficients_of(target, template, rows), rows) for target in question.targets)
+        references = torch.stack(list(found))
+
+    def explain_pieces(pieces: Tensor, weights: Tensor, references: Tensor | None) -> Attribution:
+        asked = Question(weights, reference=None if references is None else Reference(references))
+        return explain((pieces,), asked, slice(0, len(pieces)))
+
+    whole = explain_windows(windows, cuts, x, len(question.targets), explain_pieces, references)
+    if question.several:
+        return whole
+    alone: dict[str, Any] = {name: None if (v := getattr(whole, name)) is None else v[0] for name in PER_VALUE}
+    return replace(whole, relevance=(whole.relevance[0][0],), **alone)
+
+
 def _explain_batch(
     model: Callable,
     inputs: tuple[Tensor, ...],
@@ -193,6 +279,7 @@ def _explain_batch(
     start: str,
     cache: WeightCache,
     reading: Reading,
+    depth: Depth,
 ) -> Attribution:
     """The attribution of one batch, with a leading target axis if several are asked."""
     if rules is None:
@@ -204,18 +291,23 @@ def _explain_batch(
     results: list[_TargetResult] = []
     for number, objective in enumerate(objectives):
         value = objective.value(output.values.detach())
+        returned = Objective(objective.coefficients).value(output.raw.detach())
         if rules is None:
             found = gradients.derivative(leaves, output.values, objective.coefficients)
             found = [gradients.TRANSFORMS[method](g, leaf.detach()) for g, leaf in zip(found, leaves)]
-            results.append(_TargetResult(tuple(found), value, None, False, (), ()))
+            results.append(_TargetResult(tuple(found), value, None, False, (), (), {}, returned))
             continue
-        planned = engine.plan(recorded, objective, rules)
+        planned = engine.plan(recorded, objective, rules, depth.flat_below)
         table = engine.table(recorded, planned)
+        outputs = {path: layer_output(planned.nodes(recorded.tape), path, "layers") for path in depth.layers}
+        kept = {node: output.values.new_zeros(node.output_shapes[0]) for node in outputs.values()}
         ledger = Ledger(len(inputs[0]), inputs[0].device)
-        found = engine.backward(recorded, planned, ledger, last=number == len(objectives) - 1)
+        found = engine.backward(recorded, planned, ledger, number == len(objectives) - 1, kept)
         positive = any(rule.presumes_positive for rule, _ in planned.rules.values())
         notes = (*recorded.tape.notes, *planned.notes)
-        results.append(_TargetResult(tuple(r.contiguous() for r in found), value, ledger, positive, table, notes))
+        maps = tuple(r.contiguous() for r in found)
+        at_layers = {path: kept[node] for path, node in outputs.items()}
+        results.append(_TargetResult(maps, value, ledger, positive, table, notes, at_layers, returned))
     return _stacked(results, question, output, len(inputs))
 
 
@@ -227,6 +319,8 @@ class _TargetResult:
     presumes_positive: bool
     table: tuple[RuleRow, ...]
     notes: tuple[str, ...]
+    layers: dict[str, Tensor]
+    output: Tensor
 
 
 def _stacked(results: list[_TargetResult], question: Question, output: Output, inputs: int) -> Attribution:
@@ -254,6 +348,8 @@ def _stacked(results: list[_TargetResult], question: Question, output: Output, i
         table=results[0].table,
         notes=tuple(notes),
         account="closed" if ledgers else "none",
+        target_output=None if classifier else over_targets([r.output for r in results]),
+        layers={path: over_targets([r.layers[path] for r in results]) for path in results[0].layers},
         **account,
     )
 
@@ -269,6 +365,8 @@ def _first_samples(part: Attribution, taken: int, several: bool) -> Attribution:
     def cut(name: str, value: Any) -> Any:
         if isinstance(value, tuple):
             return tuple(cut(name, v) for v in value) if name == "relevance" else value
+        if isinstance(value, dict):
+            return {key: cut(name, v) for key, v in value.items()}
         if not isinstance(value, Tensor):
             return value
         return value[:, :taken] if several and name not in ("prediction", "confidence") else value[:taken]
@@ -285,6 +383,8 @@ def _joined(parts: list[Attribution], several: bool) -> Attribution:
         axis = 1 if several and name not in ("prediction", "confidence") else 0
         if name == "relevance":
             return tuple(torch.cat(pieces, axis) for pieces in zip(*values))
+        if name == "layers":
+            return {path: torch.cat([piece[path] for piece in values], axis) for path in values[0]}
         if name == "notes":
             return tuple(dict.fromkeys(note for notes in values for note in notes))
         return torch.cat(values, axis) if isinstance(values[0], Tensor) else values[0]
@@ -304,6 +404,16 @@ def _check_options(method: str, start: str, batch_size: int | None) -> None:
             raise OptionError(unknown(option, str(value), known), option=option)
     if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
         raise OptionError(f"batch_size must be a positive integer, found {batch_size!r}", option="batch_size")
+
+
+def _check_depth(method: str, window: str, layers: Any, flat_below: Any) -> None:
+    if window not in WINDOWS:
+        raise OptionError(unknown("window", str(window), WINDOWS), option="window")
+    if isinstance(layers, str) or not all(isinstance(path, str) for path in layers):
+        raise OptionError(f"layers must be a list of module paths, found {layers!r}", option="layers")
+    for option, given in (("layers", layers), ("flat_below", flat_below)):
+        if given and method != "lrp":
+            raise OptionError(f"{option} is for method lrp, not {method!r}", option=option)
 
 
 def _check_inputs(x: Any) -> tuple[Tensor, ...]:

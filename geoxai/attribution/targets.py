@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,6 +17,9 @@ from torch import Tensor
 
 from geoxai.errors import OptionError
 from geoxai.names import unknown
+
+if TYPE_CHECKING:
+    from geoxai.attribution.reference import Reference
 
 SCORES = ("contrast", "logit", "one")
 CLASS_TARGETS = ("predicted", "label")
@@ -42,12 +45,14 @@ class Objective:
     coefficients: Tensor
     fold: bool = False
     unit: bool = False  # relevance starts at the coefficients themselves, not times the output
+    reference: Tensor | None = None  # (N,) float64: what is explained is the value minus this
 
     def value(self, output: Tensor) -> Tensor:
         """The explained value per sample, float64."""
         weights = self.coefficients.to(torch.float64)
         product = weights if self.unit else weights * output.to(torch.float64)
-        return product.reshape(len(product), -1).sum(1)
+        total = product.reshape(len(product), -1).sum(1)
+        return total if self.reference is None else total - self.reference
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,7 @@ class Question:
     score: str = "contrast"
     labels: Tensor | None = None
     classes: tuple[str, ...] | None = None
+    reference: Reference | None = None
 
     def __post_init__(self) -> None:
         if self.score not in SCORES:
@@ -67,6 +73,11 @@ class Question:
     def several(self) -> bool:
         """Whether the target is a list of targets."""
         return isinstance(self.target, list)
+
+    @property
+    def targets(self) -> list[Any]:
+        """All targets."""
+        return self.target if isinstance(self.target, list) else [self.target]
 
     def is_classification(self, output: Output) -> bool:
         """Whether the output is one of class scores: (N, classes), or one logit per sample that a sigmoid or
@@ -82,12 +93,24 @@ class Question:
         return [
             self._class_objective(target, output)
             if isinstance(target, str)
-            else Objective(coefficients_of(target, output.values, rows))
+            else self._output_objective(target, output.values, rows)
             for target in (self.target if self.several else [self.target])
         ]
 
+    def _output_objective(self, target: Any, values: Tensor, rows: slice) -> Objective:
+        coefficients = coefficients_of(target, values, rows)
+        if self.reference is None:
+            return Objective(coefficients)
+        return Objective(coefficients, reference=self.reference.value(coefficients, rows))
+
     def _class_objective(self, target: str, output: Output) -> Objective:
         values = output.values
+        if self.reference is not None:
+            raise OptionError(
+                f"a reference is for values, not for target {target!r}; classes have score: contrast",
+                fix="name the output to explain, or leave the reference out",
+                option="reference",
+            )
         if not self.is_classification(output):
             raise OptionError(
                 f"target {target!r} needs a classifier, found an output of shape {tuple(values.shape[1:])} per sample",

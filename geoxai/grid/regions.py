@@ -88,3 +88,36 @@ def region_mask(obj: xr.DataArray | xr.Dataset, box: Region | str) -> xr.DataArr
         east = lon.copy(data=_eastward(lon.values, box.lon[0]))
         columns = east <= (box.lon[1] - box.lon[0]) % 360 + EDGE
     return (rows & columns).rename("region")
+
+
+def polygon_mask(
+    obj: xr.DataArray | xr.Dataset, lat: list[float] | tuple[float, ...], lon: list[float] | tuple[float, ...]
+) -> xr.DataArray:
+    """True where a cell's centre lies inside a polygon; dims those of ``lat`` and ``lon``, one- or two-dimensional.
+
+    Parameters
+    ----------
+    lat, lon
+        Corners in order, in degrees; the last is joined to the first. Sides are straight in latitude and longitude,
+        take the shorter way round, and may cross any seam. No polygon holds a pole.
+
+    Raises ``OptionError`` where there are fewer than three corners, or not as many latitudes as longitudes.
+    """
+    if len(lat) != len(lon) or len(lat) < 3:
+        raise OptionError(
+            f"a polygon needs at least three corners, found {len(lat)} latitudes and {len(lon)} longitudes",
+            option="polygon",
+        )
+    rows, columns = xr.broadcast(obj["lat"], obj["lon"])
+    y, corners_y = rows.values.astype(float), np.asarray(lat, float)
+    steps = np.mod(np.diff(np.asarray(lon, float)) + 180, 360) - 180
+    corners_x = np.concatenate([[0.0], np.cumsum(steps)])  # degrees east of the first corner
+    west = corners_x.min()
+    x = np.mod(columns.values.astype(float) - float(lon[0]) - west, 360) + west
+    inside = np.zeros(y.shape, dtype=bool)
+    for (x0, y0), (x1, y1) in zip(zip(corners_x, corners_y), zip(np.roll(corners_x, -1), np.roll(corners_y, -1))):
+        if y0 == y1:
+            continue
+        between = (y0 > y) != (y1 > y)
+        inside ^= between & (x < x0 + (y - y0) / (y1 - y0) * (x1 - x0))
+    return rows.copy(data=inside).rename("region")

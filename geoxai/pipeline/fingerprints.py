@@ -122,9 +122,9 @@ def _digest_file(path: Path, size: int, mtime_ns: int) -> str:
     return digest.hexdigest()[:16]
 
 
-def _drop(options: dict[str, Any], path: list[str]) -> None:
+def _drop(options: Any, path: list[str]) -> None:
     for key in path[:-1]:
-        options = options.get(key) or {}
+        options = options[int(key)] if isinstance(options, list) else options.get(key) or {}
     if isinstance(options, dict):
         options.pop(path[-1], None)
 

@@ -21,6 +21,7 @@ _BUILTIN = (
     "train",
     "model",
     "predict",
+    "pixels",
     "explain",
     "composite",
     "write",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -14,11 +14,11 @@ from geoxai.errors import OptionError
 from geoxai.names import unknown
 from geoxai.stages.predict import beside, sample_block
 from geoxai.stages.stage import Context, Layout, Reference, Stage, StoredStage
+from geoxai.stages.targets import Compared, Place, Target, described, names_of, resolved, targets_in
 
 if TYPE_CHECKING:
     import numpy as np
     import xarray as xr
-    from torch import nn
 
     from geoxai.attribution.lrp.engine import RuleRow
     from geoxai.models.networks import Networks
@@ -46,10 +46,18 @@ class Explain(StoredStage):
     subset: Literal["all", "train", "validation", "test"] = Field(
         "all", description="The split that is explained, or all samples."
     )
-    target: str | int | list[int] = Field(
+    target: Target | list[Target | list[int]] = Field(
         "predicted",
         description="What is explained. Classifiers: `predicted`, `label` or the name of a class. Any network: an "
-        "output, as its index into one sample's output (`0`, `[0, 128, 128]`).",
+        "output, as its index into one sample's output (`0`, `[0, 128, 128]`). Image networks: a place, such as "
+        "`{box: {lat: [30, 40], lon: [250, 260]}}` or `{pixels: my_pixels}`. A list of these (indices as lists) is "
+        "several targets, explained with one forward pass, along a dim `target`.",
+    )
+    reference: float | Compared | None = Field(
+        None,
+        description="Explain the value minus this, for outputs that are no classes: a number, `{climatology: train}` "
+        "(the output for the mean input) or `{sample: 17}`. The reference acts as a bias of the last layer: the "
+        "account closes for the difference, the map alone only where biases are ignored.",
     )
     score: Literal["contrast", "logit", "one"] = Field(
         "contrast",
@@ -60,6 +68,11 @@ class Explain(StoredStage):
         "logit", description="Whether a softmax or sigmoid that closes the network is stepped over or explained too."
     )
     batch_size: int = Field(64, ge=1, description="Samples per forward and backward pass.")
+    window: Literal["auto", "never"] = Field(
+        "auto",
+        description="auto: of a large field only what can reach the explained outputs is computed, where the network "
+        "is local; the maps are the same.",
+    )
     chunk: int | Literal["auto"] = Field(
         "auto",
         description="Samples in one unit of work and one chunk of the store, rounded up to whole batches; auto: "
@@ -81,10 +94,24 @@ class Explain(StoredStage):
         check_inputs(networks, samples["inputs"])
         return self.layout(context).template
 
+    @property
+    def fits(self) -> bool:  # type: ignore[override]
+        """A mean input is found once."""
+        return isinstance(self.reference, Compared) and self.reference.climatology is not None
+
+    def fit(self, context: Context) -> xr.Dataset:
+        assert isinstance(self.reference, Compared)
+        assert self.reference.climatology is not None
+        samples, _ = self._sources(context)
+        chosen = samples["inputs"].isel(sample=_positions(samples, self.reference.climatology, "reference.climatology"))
+        mean = chosen.mean("sample", dtype="float64").astype("float32")
+        return mean.assign_attrs(long_name="mean input").to_dataset(name="inputs").compute()
+
     def layout(self, context: Context) -> Layout:
         samples, networks = self._sources(context)
         chosen = samples.isel(sample=self._positions(samples))
-        template = self._template(chosen, networks).assign_attrs(self._attrs(context, samples, networks))
+        tried = self._tried(context, samples, networks)
+        template = self._template(context, chosen, networks, tried).assign_attrs(tried.attrs)
         batch_size = networks.fixed_batch or self.batch_size
         return Layout(template, "sample", sample_block(template["relevance"], self.chunk, batch_size))
 
@@ -94,7 +121,10 @@ class Explain(StoredStage):
         samples, networks = self._sources(context)
         block = samples.isel(sample=self._positions(samples)[start:stop])
         block = _whole_batches(block, networks.fixed_batch).load()
-        members = [self._explain(context, networks, module, block) for module in networks.modules]
+        members = [
+            self._explain(context, networks, number, block, self.window).drop_vars("target", errors="ignore")
+            for number in range(len(networks.modules))
+        ]
         whole = xr.concat(members, "network", join="exact") if networks.dims else members[0]
         return whole.isel(sample=slice(0, stop - start))
 
@@ -102,34 +132,59 @@ class Explain(StoredStage):
         """The method and its options for ``geoxai.explain``."""
         raise NotImplementedError
 
-    def _explain(self, context: Context, networks: Networks, module: nn.Module, samples: xr.Dataset) -> xr.Dataset:
+    def _explain(
+        self, context: Context, networks: Networks, number: int, samples: xr.Dataset, window: str
+    ) -> xr.Dataset:
         """One network's relevance for samples in memory."""
         from geoxai.explaining import explain
 
-        return explain(
-            module.to(context.device),
+        targets = resolved(self.target, context, samples, number)
+        found = explain(
+            networks.modules[number].to(context.device),
             samples["inputs"],
-            target=tuple(self.target) if isinstance(self.target, list) else self.target,
+            target=targets.asked,
             batch_size=networks.fixed_batch or self.batch_size,
             score=self.score,
             start=self.start,
             valid=samples["valid"],
-            labels=samples["label"].values if self.target == "label" else None,
+            labels=samples["label"].values if "label" in targets_in(self.target) else None,
             classes=networks.classes or None,
             adapter=networks.adapter,
             device=context.device,
+            reference=self._reference(context, samples),
+            output_channels=networks.target_channels,
+            window=window,
             **self._method_options(),
         )
+        return targets.without_missing(found)
 
-    def _attrs(self, context: Context, samples: xr.Dataset, networks: Networks) -> dict[str, Any]:
-        """What determines the numbers, found by explaining an empty sample: the rule at every operation, notes, dtype.
+    def _reference(self, context: Context, samples: xr.Dataset) -> Any:
+        if not isinstance(self.reference, Compared):
+            return self.reference
+        if self.reference.value is not None:
+            return self.reference.value
+        if self.reference.sample is not None:
+            everything = context.sources["from"]
+            numbers = everything["sample"].values
+            if self.reference.sample not in numbers:
+                raise OptionError(f"there is no sample {self.reference.sample}", option="reference.sample")
+            return {"sample": everything["inputs"].isel(sample=int((numbers == self.reference.sample).argmax())).load()}
+        if context.fitted is None:  # while planning
+            return {"climatology": samples["inputs"].isel(sample=0) * 0}
+        return {"climatology": context.fitted["inputs"].load()}
+
+    def _tried(self, context: Context, samples: xr.Dataset, networks: Networks) -> xr.Dataset:
+        """An empty sample explained. Its attributes are what determines the numbers: the rule at every operation of
+        the whole field, notes, dtype.
 
         What an empty sample gives is no news to anyone: its warnings are not passed on.
         """
         with _unheard("geoxai.attribution", "geoxai.explain"):
-            found = self._explain(context, networks, networks.modules[0], _empty(samples, networks)).attrs
-        found["notes"] = json.dumps([*networks.notes, *json.loads(found["notes"])])
-        return found | {"model_digest": networks.digest}
+            found = self._explain(context, networks, 0, _empty(samples, networks), "never")
+        found.attrs["notes"] = json.dumps([*networks.notes, *json.loads(found.attrs["notes"])])
+        found.attrs["target"] = described(self.target)
+        found.attrs.pop("reference", None)
+        return found.assign_attrs(model_digest=networks.digest)
 
     def _sources(self, context: Context) -> tuple[xr.Dataset, Networks]:
         samples, networks = context.sources["from"], context.sources["model"]
@@ -137,25 +192,18 @@ class Explain(StoredStage):
 
     def _positions(self, samples: xr.Dataset) -> np.ndarray:
         """Positions of the samples of the subset."""
-        import numpy as np
-
-        size = samples.sizes["sample"]
-        if self.subset == "all":
-            return np.arange(size)
-        split = samples["split"].values if "split" in samples.coords else np.full(size, -1)
-        positions = np.flatnonzero(split == SPLITS.index(self.subset))
-        if positions.size == 0:
-            raise OptionError(
-                f"no sample is in the split {self.subset!r}",
-                fix=f"give the samples stage a split {self.subset}, or explain another",
-                option="subset",
-            )
-        return positions
+        return _positions(samples, self.subset, "subset")
 
     def _require_target(self, networks: Networks, samples: xr.Dataset) -> None:
         """Refuse, before anything is computed, a target that this network does not have."""
-        target = self.target
-        if isinstance(target, str):
+        for target in targets_in(self.target):
+            if isinstance(target, Place) and networks.task != "image":
+                raise OptionError(
+                    f"a place on the grid is a target of image networks, this network gives {_OUTPUT[networks.task]}",
+                    option="target",
+                )
+            if not isinstance(target, str):
+                continue
             if networks.task != "classification":
                 raise OptionError(
                     f"target {target!r} is one of classifiers, this network gives {_OUTPUT[networks.task]}",
@@ -167,7 +215,7 @@ class Explain(StoredStage):
             if target not in ("predicted", "label", *networks.classes):
                 raise OptionError(unknown("target", target, ("predicted", "label", *networks.classes)), option="target")
 
-    def _template(self, samples: xr.Dataset, networks: Networks) -> xr.Dataset:
+    def _template(self, context: Context, samples: xr.Dataset, networks: Networks, tried: xr.Dataset) -> xr.Dataset:
         """The store before it is filled: dims and coordinates of the inputs, all values to come."""
         import dask.array
         import numpy as np
@@ -179,39 +227,42 @@ class Explain(StoredStage):
             template = template.assign_coords(
                 network=("network", np.arange(members[0]), {"long_name": "network trained from its own seed"})
             )
+        if "target" in tried.dims:
+            names = np.array(names_of(self.target, context), dtype=object)
+            template = template.assign_coords(target=("target", names, {"long_name": "what is explained"}))
         classifier = networks.task == "classification"
         units = {"units": networks.units} if networks.units else {"units": "1"}
 
-        def add(name: str, like: xr.DataArray, dtype: Any, attrs: dict[str, Any]) -> None:
-            zeros = dask.array.zeros((*members, *like.shape), dtype=dtype, chunks=-1)
-            template[name] = ((*networks.dims, *like.dims), zeros, attrs)
+        def add(name: str, dtype: Any, attrs: dict[str, Any]) -> None:
+            sizes: dict[Hashable, int] = {**tried[name].sizes, "sample": samples.sizes["sample"]}
+            zeros = dask.array.zeros((*members, *sizes.values()), dtype=dtype, chunks=-1)
+            template[name] = ((*networks.dims, *sizes), zeros, attrs)
 
         relevance = {"long_name": "relevance", "comment": "a sum over inputs: do not weight by area"} | units
-        add("relevance", inputs, np.float32, relevance)
-        number = samples["sample"]
+        add("relevance", np.float32, relevance)
         if classifier:
             flags = {
                 "flag_values": np.arange(len(networks.classes), dtype=np.int16),
                 "flag_meanings": " ".join(networks.classes),
             }
-            add("prediction", number, np.int16, {"long_name": "predicted class"} | flags)
-            add("confidence", number, np.float32, {"long_name": "probability of the predicted class", "units": "1"})
+            add("prediction", np.int16, {"long_name": "predicted class"} | flags)
+            add("confidence", np.float32, {"long_name": "probability of the predicted class", "units": "1"})
         else:
             what = "prediction" if networks.task == "regression" else "prediction at the target"
-            add("prediction", number, np.float32, {"long_name": what} | units)
-        add("target_value", number, np.float64, {"long_name": "explained value"} | units)
+            add("prediction", np.float32, {"long_name": what} | units)
+        add("target_value", np.float64, {"long_name": "explained value"} | units)
         if self.account == "closed":
             for name, text in ACCOUNT.items():
-                add(name, number, np.float64, {"long_name": text} | units)
+                add(name, np.float64, {"long_name": text} | units)
         add(
             "filled_relevance",
-            number,
             np.float64,
             {"long_name": "relevance on filled cells, masked in the maps"} | units,
         )
-        add(
-            "nonpositive_target", number, bool, {"long_name": "explained value not positive where the rules presume it"}
-        )
+        add("nonpositive_target", bool, {"long_name": "explained value not positive where the rules presume it"})
+        for name in map(str, tried.data_vars):
+            if name.startswith("relevance_at_"):
+                add(name, np.float32, {"long_name": "relevance at a layer"} | units)
         return template
 
 
@@ -230,6 +281,15 @@ class Lrp(Explain):
         "alpha1_beta0",
         description="Name of a rule or preset, or a list of lines, the first that matches an operation wins: "
         "`[{match: first, rule: z_box, low: 0, high: 1}, {match: all, rule: epsilon, eps: 1e-6}]`.",
+    )
+
+    layers: list[str] = Field(
+        [], description="Modules by path, such as `features.3`, at whose outputs relevance is stored as well."
+    )
+    flat_below: str | None = Field(
+        None,
+        description="Module by path: from its output on, relevance spreads evenly over what it is connected to, so "
+        "that the maps have its resolution.",
     )
 
     @field_validator("rules")
@@ -253,7 +313,7 @@ class Lrp(Explain):
         return rule_table(module, torch.as_tensor(one, dtype=next(kinds, torch.float32)), self.rules, start=self.start)
 
     def _method_options(self) -> dict[str, Any]:
-        return {"method": "lrp", "rules": self.rules}
+        return {"method": "lrp", "rules": self.rules, "layers": self.layers, "flat_below": self.flat_below}
 
 
 class Gradient(Explain):
@@ -274,6 +334,24 @@ class Gradient(Explain):
 
 _GRADIENTS = {"plain": "gradient", "squared": "gradient_squared", "times_input": "gradient_x_input"}
 _OUTPUT = {"regression": "one value per sample", "image": "images"}
+
+
+def _positions(samples: xr.Dataset, split: str, option: str) -> np.ndarray:
+    """Positions of the samples of a split, or of all."""
+    import numpy as np
+
+    size = samples.sizes["sample"]
+    if split == "all":
+        return np.arange(size)
+    given = samples["split"].values if "split" in samples.coords else np.full(size, -1)
+    positions = np.flatnonzero(given == SPLITS.index(split))
+    if positions.size == 0:
+        raise OptionError(
+            f"no sample is in the split {split!r}",
+            fix=f"give the samples stage a split {split}, or explain another",
+            option=option,
+        )
+    return positions
 
 
 def _whole_batches(samples: xr.Dataset, size: int | None) -> xr.Dataset:

@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict
 if TYPE_CHECKING:
     import xarray as xr
 
-KINDS = ("grid", "labels", "samples", "network", "prediction", "relevance", "composite", "files")
+KINDS = ("grid", "labels", "samples", "network", "prediction", "pixels", "relevance", "composite", "files")
 
 
 @dataclass(frozen=True)

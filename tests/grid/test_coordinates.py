@@ -17,7 +17,7 @@ from geoxai.grid.coordinates import (
     orientation_order,
     same_grid,
 )
-from geoxai.grid.regions import region_mask, select_box
+from geoxai.grid.regions import polygon_mask, region_mask, select_box
 
 directions = st.sampled_from(["ascending", "descending"])
 conventions = st.sampled_from(["0..360", "-180..180"])
@@ -162,3 +162,17 @@ def test_named_regions_are_where_they_should_be() -> None:
     assert sizes == {"nino12": 100, "nino3": 600, "nino34": 500, "nino4": 500, "global": 64800}
     centre = region_mask(da, "nino34")
     assert (float(lon[centre.any("lat").values].min()), float(lon[centre.any("lat").values].max())) == (190.5, 239.5)
+
+
+def test_polygons_across_seams_and_their_corners():
+    for lon in (np.arange(0.5, 360), np.arange(-179.5, 180)):
+        grid = xr.Dataset(coords={"lat": np.arange(-89.5, 90), "lon": lon})
+        for west, east in ((170, -150), (-20, 30), (100, 120)):
+            box = region_mask(grid, Region((-10, 25), (west, east)))
+            sides = polygon_mask(grid, [-10, -10, 25, 25], [west, east, east, west])
+            xr.testing.assert_equal(box.transpose("lat", "lon"), sides.transpose("lat", "lon"))
+        triangle = polygon_mask(grid, [0, 40, 0], [160, 180, -160])  # half of a box of 40 x 40
+        assert int(triangle.sum()) == 800
+        assert bool(triangle.sel(lat=30.5, lon=grid["lon"][abs((grid["lon"] - 180.5) % 360).argmin()]))
+    with pytest.raises(OptionError, match="at least three corners"):
+        polygon_mask(grid, [0, 1], [0, 1])

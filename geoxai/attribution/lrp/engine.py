@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,10 +13,12 @@ from torch import Tensor
 from geoxai.attribution.calls import names_in
 from geoxai.attribution.lrp.graph import Node, Value
 from geoxai.attribution.lrp.keras_paths import keras_paths
+from geoxai.attribution.lrp.layers import flattened
 from geoxai.attribution.lrp.ledger import Ledger
 from geoxai.attribution.lrp.maps import Dense, Product, WeightCache
 from geoxai.attribution.lrp.mode import LrpMode
 from geoxai.attribution.lrp.nodes import DerivativeNode, MapNode, RefusedNode
+from geoxai.attribution.lrp.offsets import offsets, with_offset
 from geoxai.attribution.lrp.presets import RuleList
 from geoxai.attribution.lrp.rules import Rule
 from geoxai.attribution.lrp.tape import Replay, Tape
@@ -119,8 +120,11 @@ def _run(
         return tape, mode, reading.run(model, watched)
 
 
-def plan(recorded: Forward, objective: Objective, rules: RuleList) -> Plan:
-    """Where relevance of ``objective`` starts and which rule each operation gets. Raises what cannot be crossed."""
+def plan(recorded: Forward, objective: Objective, rules: RuleList, flat_below: str | None = None) -> Plan:
+    """Where relevance of ``objective`` starts and which rule each operation gets. Raises what cannot be crossed.
+
+    From the output of the module ``flat_below`` on down to the input, every operation with a choice gets rule flat.
+    """
     tape, values = recorded.tape, recorded.output.values
     coefficients = objective.coefficients
     notes: tuple[str, ...] = ()
@@ -133,13 +137,22 @@ def plan(recorded: Forward, objective: Objective, rules: RuleList) -> Plan:
         else:
             start = Value(folded[1], 0, folded[1].crossing.z.shape, folded[1].crossing.sample)
             relevance = torch.ones_like(folded[1].crossing.z) if objective.unit else folded[1].crossing.z
+    if objective.reference is not None:
+        start, z, folded = with_offset(tape, recorded.value, values, offsets(objective), ORDER_KEPT)
+        relevance = coefficients.reshape(z.shape) * z
     active = _reached(start, tape, folded)
     chosen = _choose(tape, active, folded, rules)
+    if flat_below is not None:
+        chosen |= flattened(tape, active, folded, chosen, flat_below)
     return Plan(start, relevance, active, chosen, folded, notes)
 
 
-def backward(recorded: Forward, planned: Plan, ledger: Ledger, last: bool) -> list[Tensor]:
-    """Relevance of each input; ``last`` frees the tape on the way."""
+def backward(
+    recorded: Forward, planned: Plan, ledger: Ledger, last: bool, kept: dict[Node, Tensor] | None = None
+) -> list[Tensor]:
+    """Relevance of each input; ``last`` frees the tape on the way. Relevance at the output of the nodes that are keys
+    of ``kept`` is put there.
+    """
     tape = recorded.tape
     pending: dict[Node, list[Tensor | None]] = {}
     arrived: list[Tensor | None] = [None] * len(tape.inputs)
@@ -163,6 +176,8 @@ def backward(recorded: Forward, planned: Plan, ledger: Ledger, last: bool) -> li
             relevances = pending.pop(node, None)
             if relevances is None:
                 continue
+            if kept is not None and node in kept and relevances[0] is not None:
+                kept[node] = relevances[0].clone()  # rules work in the memory of what they pass on
             rule = planned.rules[node][0] if node in planned.rules else None
             for value, relevance in zip(node.inputs, _apart(node.backward(relevances, rule, ledger))):
                 give(value, relevance)

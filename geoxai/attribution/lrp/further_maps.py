@@ -12,11 +12,33 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from geoxai.attribution.lrp.maps import WeightCache
+from geoxai.attribution.lrp.maps import Part, Shares, WeightCache
+
+
+class Composed(Shares):
+    """A map that knows the named parts of its weights; a favoured sign is the sum of all of them and that part."""
+
+    def apply(self, x: Tensor, part: Part = "full") -> Tensor:
+        if isinstance(part, str):
+            return self._apply(x, part)
+        sign, gamma = part
+        return self._apply(x, "full") + gamma * self._apply(x, sign)
+
+    def transpose(self, values: Tensor, part: Part = "full") -> Tensor:
+        if isinstance(part, str):
+            return self._transpose(values, part)
+        sign, gamma = part
+        return self._transpose(values, "full") + gamma * self._transpose(values, sign)
+
+    def _apply(self, x: Tensor, part: str) -> Tensor:
+        raise NotImplementedError
+
+    def _transpose(self, values: Tensor, part: str) -> Tensor:
+        raise NotImplementedError
 
 
 @dataclass
-class Centred:
+class Centred(Composed):
     """``scale * (x - mean(x)) + bias`` with the mean over ``axes`` of ``x`` seen as ``shape``: a norm whose standard
     deviation stands. Weights: ``scale_k (1 - 1/n)`` to itself, ``-scale_k / n`` to every other of its group.
 
@@ -29,12 +51,12 @@ class Centred:
     bias: Tensor | None
     signed: bool = True
 
-    def apply(self, x: Tensor, part: str = "full") -> Tensor:
+    def _apply(self, x: Tensor, part: str) -> Tensor:
         grouped = x.reshape(len(x), *self.shape[1:])
         own, others = self._weights(part)
         return (own * grouped + others * (grouped.sum(self.axes, keepdim=True) - grouped)).reshape(-1, *x.shape[1:])
 
-    def transpose(self, values: Tensor, part: str = "full") -> Tensor:
+    def _transpose(self, values: Tensor, part: str) -> Tensor:
         grouped = values.reshape(len(values), *self.shape[1:])
         own, others = self._weights(part)
         weighted = (others * grouped).expand_as(grouped)
@@ -56,7 +78,7 @@ class Centred:
 
 
 @dataclass
-class Contraction:
+class Contraction(Composed):
     """A product with weights that is linear in both, such as einsum: ``function(x, weight)``.
 
     Gates are weights too (>= 0, not ``signed``); as in ``Mixture`` they stand for ``ones``.
@@ -69,10 +91,10 @@ class Contraction:
     bias: Tensor | None = None
     signed: bool = True
 
-    def apply(self, x: Tensor, part: str = "full") -> Tensor:
+    def _apply(self, x: Tensor, part: str) -> Tensor:
         return self.function(x, self._part(part))
 
-    def transpose(self, values: Tensor, part: str = "full") -> Tensor:
+    def _transpose(self, values: Tensor, part: str) -> Tensor:
         weight = self._part(part).detach()
         leaf = values.new_zeros(self.input_shape).requires_grad_()
         with torch.enable_grad():
@@ -84,7 +106,7 @@ class Contraction:
 
 
 @dataclass
-class Mixture:
+class Mixture(Composed):
     """``gate @ x`` or, with ``right``, ``x @ gate``: values mixed by weights >= 0 that differ between samples, as
     attention mixes them. ``ones`` are the gates themselves: relevance spread "flat" follows attention.
     """
@@ -95,16 +117,16 @@ class Mixture:
     bias: Tensor | None = None
     signed: bool = False
 
-    def apply(self, x: Tensor, part: str = "full") -> Tensor:
+    def _apply(self, x: Tensor, part: str) -> Tensor:
         return x @ self.gate if self.right else self.gate @ x
 
-    def transpose(self, values: Tensor, part: str = "full") -> Tensor:
+    def _transpose(self, values: Tensor, part: str) -> Tensor:
         back = values @ self.gate.mT if self.right else self.gate.mT @ values
         return back.sum_to_size(self.input_shape)
 
 
 @dataclass
-class Separable:
+class Separable(Composed):
     """Resampling of the last two axes by one matrix each, ``rows @ x @ columns.T``, of either sign (bicubic)."""
 
     rows: Tensor
@@ -112,10 +134,10 @@ class Separable:
     bias: Tensor | None = None
     signed: bool = True
 
-    def apply(self, x: Tensor, part: str = "full") -> Tensor:
+    def _apply(self, x: Tensor, part: str) -> Tensor:
         return self._sum(lambda rows, columns: rows @ x @ columns.mT, part)
 
-    def transpose(self, values: Tensor, part: str = "full") -> Tensor:
+    def _transpose(self, values: Tensor, part: str) -> Tensor:
         return self._sum(lambda rows, columns: rows.mT @ values @ columns, part)
 
     def _sum(self, product: Callable[[Tensor, Tensor], Tensor], part: str) -> Tensor:
@@ -132,7 +154,7 @@ class Separable:
 
 
 @dataclass
-class RecurrentStep:
+class RecurrentStep(Composed):
     """The signal of a recurrent cell: ``x @ input_weight.T + gate * (h @ hidden_weight.T) + bias`` of the joined
     input ``[x, h]``; the gate (>= 0) stands, None is 1 (Arras et al. 2017, the cell's candidate).
     """
@@ -144,12 +166,12 @@ class RecurrentStep:
     cache: WeightCache = field(repr=False)
     signed: bool = True
 
-    def apply(self, x: Tensor, part: str = "full") -> Tensor:
+    def _apply(self, x: Tensor, part: str) -> Tensor:
         below, before = x.split([self.input_weight.shape[1], self.hidden_weight.shape[1]], dim=-1)
         recurrent = F.linear(before, self.cache.part(self.hidden_weight, part))
         return F.linear(below, self.cache.part(self.input_weight, part)) + self._gated(recurrent, part)
 
-    def transpose(self, values: Tensor, part: str = "full") -> Tensor:
+    def _transpose(self, values: Tensor, part: str) -> Tensor:
         below = values @ self.cache.part(self.input_weight, part)
         before = self._gated(values, part) @ self.cache.part(self.hidden_weight, part)
         return torch.cat([below, before], dim=-1)

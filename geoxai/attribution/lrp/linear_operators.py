@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from geoxai.attribution.lrp.arithmetic import Crossing
 from geoxai.attribution.lrp.gates import gated_matmul, gated_product, is_gate, take_all
 from geoxai.attribution.lrp.graph import Refusal, Value, replace_tensors
 from geoxai.attribution.lrp.maps import Convolution, Dense, Diagonal, Fixed, Product, channel_shape

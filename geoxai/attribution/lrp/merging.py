@@ -56,7 +56,7 @@ def _bias_of_layer(tape: Tape, value: Value, constant: Tensor, z: Tensor) -> Val
         node.crossing,
         map=replace(node.crossing.map, bias=bias),  # type: ignore[type-var]
         z=tape.keep(z.permute(back)),
-        kept={},
+        rectified=False,
     )
     merged = MapNode(node.op, next(iter(node.groups & {"linear", "conv"})), node.inputs, crossing)
     tape.add(merged)
@@ -84,7 +84,7 @@ def _shift_of_norm(tape: Tape, value: Value, constant: Tensor, z: Tensor) -> Val
     if before.bias is None or before.weight is not None or shifted.crossing.z.shape != z.shape:
         return None
     diagonal = Diagonal(scaled.constant, before.bias * scaled.constant + constant, tape.cache)
-    crossing: Crossing = replace(shifted.crossing, map=diagonal, z=tape.keep(z), kept={})
+    crossing: Crossing = replace(shifted.crossing, map=diagonal, z=tape.keep(z), rectified=False)
     merged = MapNode("batch_norm", "norm", shifted.inputs, crossing)
     tape.add(merged)
     merged.path = scaled.path

@@ -158,16 +158,21 @@ class Tape:
         return name.rpartition(".")[0] if name is not None else self.module_path()
 
     def module_path(self) -> str:
-        """Path of the innermost module whose code is running, from the interpreter's own stack: no hooks needed."""
-        frame = sys._getframe(1)
-        while frame is not None:
-            code = frame.f_code
-            if code.co_argcount and code.co_varnames[0] == "self":
-                path = self.paths.get(id(frame.f_locals.get("self")))
-                if path is not None:
-                    return path
-            frame = frame.f_back  # type: ignore[assignment]
-        return ""
+        """Path of the innermost module whose code is running."""
+        return running_module(self.paths)
+
+
+def running_module(paths: dict[int, str]) -> str:
+    """Path of the innermost module whose code is running, from the interpreter's own stack: no hooks needed."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        code = frame.f_code
+        if code.co_argcount and code.co_varnames[0] == "self":
+            path = paths.get(id(frame.f_locals.get("self")))
+            if path is not None:
+                return path
+        frame = frame.f_back  # type: ignore[assignment]
+    return ""
 
 
 def _base(tensor: Tensor) -> Tensor:
