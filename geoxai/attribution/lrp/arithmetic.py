@@ -80,7 +80,8 @@ class Crossing:
         back = self.map.share(s, self.a)
         if self.is_nonnegative:
             return back if strong == 1 else back.mul_(strong)
-        return back.mul_(torch.where(self.a >= 0, strong, weak).to(back.dtype))
+        strong_of, weak_of = back.new_tensor(strong), back.new_tensor(weak)  # plain numbers would be rounded to float32
+        return back.mul_(torch.where(self.a >= 0, strong_of, weak_of))
 
     @cached_property
     def connected(self) -> Tensor:
