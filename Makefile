@@ -1,5 +1,5 @@
 # make demo: an environment and the embedded example. make test: an environment and the tests.
-# make enso DATA=dir: the El Nino experiment on real sea surface temperature.
+# make enso DATA=dir: the El Nino experiment on real sea surface temperature. make peers: second opinions on relevance.
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 GEOXAI := $(VENV)/bin/geoxai
 DATA   ?=
 
-.PHONY: demo test enso clean
+.PHONY: demo test enso peers clean
 
 demo: $(STAMP)
 	$(GEOXAI) run configs/enso_demo.yaml
@@ -28,6 +28,14 @@ enso: $(STAMP)
 	$(GEOXAI) run configs/enso.yaml --set vars.data=$(DATA)
 	@echo "open runs/enso/report.html"
 endif
+
+# zennit's own requirements would bring a CUDA torch along: it is installed without them, torchvision stands in for itself
+# in tests/peers.
+peers: $(STAMP)
+	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e ".[peers]"
+	$(VENV)/bin/python -m pip install --quiet --no-deps zennit==0.5.1
+	$(VENV)/bin/python -m pip install --quiet click Pillow
+	$(VENV)/bin/python -m pytest -q tests/peers
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
