@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import Any
 
 _LAZY = {
-    "METHODS": "attribution",
+    "METHODS": "checks",
     "Attribution": "attribution",
     "RuleRow": "lrp.engine",
     "attribute": "attribution",

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from geoxai.attribution import gradients
+from geoxai.attribution.checks import check_depth, check_inputs, check_labels, check_model, check_options
 from geoxai.attribution.fields.windowed import PER_VALUE, explain_windows
 from geoxai.attribution.fields.windows import Windows, find_windows, picks_of
 from geoxai.attribution.lrp import engine, parse_rules
@@ -30,12 +31,8 @@ from geoxai.attribution.targets import (
     confidence,
     predicted_class,
 )
-from geoxai.errors import InputError, OptionError
+from geoxai.errors import OptionError
 from geoxai.names import unknown
-
-METHODS = ("lrp", *gradients.TRANSFORMS)
-STARTS = ("logit", "output")
-WINDOWS = ("auto", "never")
 
 log = logging.getLogger("geoxai.attribution")
 
@@ -165,14 +162,14 @@ def attribute(
         Relevance would have to cross an operation without a rule; the message names operation, module, shape and
         remedy.
     """
-    _check_options(method, start, batch_size)
-    inputs = _check_inputs(x)
-    _check_model(model)
-    _check_depth(method, window, layers, flat_below)
+    check_options(method, start, batch_size)
+    inputs = check_inputs(x)
+    check_model(model)
+    check_depth(method, window, layers, flat_below)
     rule_list = parse_rules(rules, **options) if method == "lrp" else None
     if rule_list is None and options:
         raise OptionError(f"method {method!r}: {unknown('option', next(iter(options)), ['target', 'score', 'start'])}")
-    label_array = _check_labels(labels, len(inputs[0]))
+    label_array = check_labels(labels, len(inputs[0]))
     reading = Reading(output, sample_axis)
     compared = reference_of(reference, model, inputs, start, reading)
     question = Question(target, score, None, None if classes is None else tuple(classes), compared)
@@ -222,8 +219,8 @@ def rule_table(
 
     Without ``target`` relevance starts at all outputs. Raises as ``attribute`` does.
     """
-    inputs = tuple(a[:1] for a in _check_inputs(x))
-    _check_model(model)
+    inputs = tuple(a[:1] for a in check_inputs(x))
+    check_model(model)
     recorded = engine.forward(model, inputs, WeightCache(), start, Reading(output, sample_axis))
     if target is None:
         target = torch.ones(recorded.output.values.shape[1:])
@@ -396,72 +393,3 @@ def _filled(rows: Tensor, length: int) -> Tensor:
     """``rows`` with the last one repeated up to ``length``."""
     missing = length - len(rows)
     return rows if missing <= 0 else torch.cat([rows, rows[-1:].expand(missing, *rows.shape[1:])])
-
-
-def _check_options(method: str, start: str, batch_size: int | None) -> None:
-    for option, value, known in (("method", method, METHODS), ("start", start, STARTS)):
-        if value not in known:
-            raise OptionError(unknown(option, str(value), known), option=option)
-    if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
-        raise OptionError(f"batch_size must be a positive integer, found {batch_size!r}", option="batch_size")
-
-
-def _check_depth(method: str, window: str, layers: Any, flat_below: Any) -> None:
-    if window not in WINDOWS:
-        raise OptionError(unknown("window", str(window), WINDOWS), option="window")
-    if isinstance(layers, str) or not all(isinstance(path, str) for path in layers):
-        raise OptionError(f"layers must be a list of module paths, found {layers!r}", option="layers")
-    for option, given in (("layers", layers), ("flat_below", flat_below)):
-        if given and method != "lrp":
-            raise OptionError(f"{option} is for method lrp, not {method!r}", option=option)
-
-
-def _check_inputs(x: Any) -> tuple[Tensor, ...]:
-    inputs = tuple(torch.as_tensor(a) for a in (x if isinstance(x, tuple) else (x,)))
-    for tensor in inputs:
-        if not tensor.is_floating_point():
-            raise InputError(
-                f"the input is of dtype {tensor.dtype}, expected floats", fix="convert it, for instance with x.float()"
-            )
-        if tensor.ndim < 2 or len(tensor) == 0:
-            raise InputError(
-                f"the input has shape {tuple(tensor.shape)}, expected (samples, ...) with at least one sample"
-            )
-        if len(tensor) != len(inputs[0]):
-            raise InputError(f"the inputs have {len(inputs[0])} and {len(tensor)} samples")
-        bad = 0 if bool(torch.isfinite(tensor.sum())) else int((~torch.isfinite(tensor)).sum())
-        if bad:
-            raise InputError(
-                f"{bad} of {tensor.numel()} input values are NaN or infinite",
-                fix="fill missing values before explaining and pass valid= so that relevance on them is masked",
-            )
-    return tuple(tensor.detach() for tensor in inputs)
-
-
-def _check_model(model: Any) -> None:
-    scripted = (torch.jit.ScriptModule, torch.jit.ScriptFunction)
-    if isinstance(model, scripted) or (
-        isinstance(model, torch.nn.Module) and any(isinstance(m, torch.jit.ScriptModule) for m in model.modules())
-    ):
-        raise OptionError(
-            "TorchScript hides its operations and cannot be explained",
-            fix="export the original module with torch.export.export(model, (example,)) and explain program.module()",
-        )
-    if not callable(model):
-        raise OptionError(f"the network is a {type(model).__name__}, which cannot be called")
-    if not isinstance(model, torch.nn.Module) or isinstance(model, torch.fx.GraphModule):
-        return  # exported modules cannot be switched; their operations say themselves whether they train
-    training = [name or type(model).__name__ for name, module in model.named_modules() if module.training]
-    if training:
-        raise OptionError(
-            f"the network is in training mode (first at {training[0]})", fix="call model.eval() before explaining"
-        )
-
-
-def _check_labels(labels: Any, samples: int) -> Tensor | None:
-    if labels is None:
-        return None
-    array = torch.as_tensor(np.asarray(labels)).long()
-    if array.shape != (samples,):
-        raise OptionError(f"labels have shape {tuple(array.shape)}, expected ({samples},)", option="labels")
-    return array

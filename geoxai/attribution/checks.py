@@ -1,0 +1,91 @@
+"""What ``attribute`` refuses, in words, before it computes anything."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from geoxai.attribution import gradients
+from geoxai.errors import InputError, OptionError
+from geoxai.names import unknown
+
+METHODS = ("lrp", *gradients.TRANSFORMS)
+STARTS = ("logit", "output")
+WINDOWS = ("auto", "never")
+
+
+def check_options(method: str, start: str, batch_size: int | None) -> None:
+    """Refuse an unknown method or start, and a batch that is none."""
+    for option, value, known in (("method", method, METHODS), ("start", start, STARTS)):
+        if value not in known:
+            raise OptionError(unknown(option, str(value), known), option=option)
+    if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
+        raise OptionError(f"batch_size must be a positive integer, found {batch_size!r}", option="batch_size")
+
+
+def check_depth(method: str, window: str, layers: Any, flat_below: Any) -> None:
+    """Refuse an unknown window, and layers that are no module paths or not of LRP."""
+    if window not in WINDOWS:
+        raise OptionError(unknown("window", str(window), WINDOWS), option="window")
+    if isinstance(layers, str) or not all(isinstance(path, str) for path in layers):
+        raise OptionError(f"layers must be a list of module paths, found {layers!r}", option="layers")
+    for option, given in (("layers", layers), ("flat_below", flat_below)):
+        if given and method != "lrp":
+            raise OptionError(f"{option} is for method lrp, not {method!r}", option=option)
+
+
+def check_inputs(x: Any) -> tuple[Tensor, ...]:
+    """The inputs as tensors: floats, finite, samples first, as many in each."""
+    inputs = tuple(torch.as_tensor(a) for a in (x if isinstance(x, tuple) else (x,)))
+    for tensor in inputs:
+        if not tensor.is_floating_point():
+            raise InputError(
+                f"the input is of dtype {tensor.dtype}, expected floats", fix="convert it, for instance with x.float()"
+            )
+        if tensor.ndim < 2 or len(tensor) == 0:
+            raise InputError(
+                f"the input has shape {tuple(tensor.shape)}, expected (samples, ...) with at least one sample"
+            )
+        if len(tensor) != len(inputs[0]):
+            raise InputError(f"the inputs have {len(inputs[0])} and {len(tensor)} samples")
+        bad = 0 if bool(torch.isfinite(tensor.sum())) else int((~torch.isfinite(tensor)).sum())
+        if bad:
+            raise InputError(
+                f"{bad} of {tensor.numel()} input values are NaN or infinite",
+                fix="fill missing values before explaining and pass valid= so that relevance on them is masked",
+            )
+    return tuple(tensor.detach() for tensor in inputs)
+
+
+def check_model(model: Any) -> None:
+    """Refuse what cannot be followed: TorchScript, a network in training mode, anything that is not called."""
+    scripted = (torch.jit.ScriptModule, torch.jit.ScriptFunction)
+    if isinstance(model, scripted) or (
+        isinstance(model, torch.nn.Module) and any(isinstance(m, torch.jit.ScriptModule) for m in model.modules())
+    ):
+        raise OptionError(
+            "TorchScript hides its operations and cannot be explained",
+            fix="export the original module with torch.export.export(model, (example,)) and explain program.module()",
+        )
+    if not callable(model):
+        raise OptionError(f"the network is a {type(model).__name__}, which cannot be called")
+    if not isinstance(model, torch.nn.Module) or isinstance(model, torch.fx.GraphModule):
+        return  # exported modules cannot be switched; their operations say themselves whether they train
+    training = [name or type(model).__name__ for name, module in model.named_modules() if module.training]
+    if training:
+        raise OptionError(
+            f"the network is in training mode (first at {training[0]})", fix="call model.eval() before explaining"
+        )
+
+
+def check_labels(labels: Any, samples: int) -> Tensor | None:
+    """One class index per sample, or None."""
+    if labels is None:
+        return None
+    array = torch.as_tensor(np.asarray(labels)).long()
+    if array.shape != (samples,):
+        raise OptionError(f"labels have shape {tuple(array.shape)}, expected ({samples},)", option="labels")
+    return array
