@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from geoxai.errors import OptionError
+from geoxai.stages.options import Chunk
 from geoxai.stages.stage import Context, ReducedStage, Reference, Stage
 
 if TYPE_CHECKING:
@@ -70,9 +71,7 @@ class Composite(ReducedStage):
         "percent of it), its sum (refused where relevance has both signs), the explained value, or nothing.",
     )
     regions: list[str] = Field([], description="Named regions whose shares of relevance are reported.")
-    chunk: int | Literal["auto"] = Field(
-        "auto", description="Samples in one unit of work; auto: the chunks of the relevance."
-    )
+    chunk: Chunk = Field("auto", description="Samples in one unit of work; auto: the chunks of the relevance.")
 
     @field_validator("where")
     @classmethod
@@ -95,8 +94,6 @@ class Composite(ReducedStage):
     def _one_grouping(self) -> Composite:
         if self.by is not None and self.by_variable != "label":
             raise ValueError("by and by_variable exclude each other")
-        if self.chunk != "auto" and self.chunk < 1:
-            raise ValueError("a chunk has at least one sample")
         return self
 
     def skeleton(self, context: Context) -> xr.Dataset:

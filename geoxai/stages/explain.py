@@ -12,6 +12,7 @@ from pydantic import Field, field_validator
 
 from geoxai.errors import OptionError
 from geoxai.names import unknown
+from geoxai.stages.options import Chunk
 from geoxai.stages.predict import beside, sample_block
 from geoxai.stages.stage import Context, Layout, Reference, Stage, StoredStage
 from geoxai.stages.targets import Compared, Place, Target, described, names_of, resolved, targets_in
@@ -73,18 +74,11 @@ class Explain(StoredStage):
         description="auto: of a large field only what can reach the explained outputs is computed, where the network "
         "is local; the maps are the same.",
     )
-    chunk: int | Literal["auto"] = Field(
+    chunk: Chunk = Field(
         "auto",
         description="Samples in one unit of work and one chunk of the store, rounded up to whole batches; auto: "
         "about 16 MiB of inputs.",
     )
-
-    @field_validator("chunk")
-    @classmethod
-    def _some_samples(cls, chunk: int | str) -> int | str:
-        if isinstance(chunk, int) and chunk < 1:
-            raise ValueError("a chunk has at least one sample")
-        return chunk
 
     def skeleton(self, context: Context) -> xr.Dataset:
         from geoxai.models.networks import check_inputs

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from geoxai.stages.options import Latitudes
 from geoxai.stages.stage import Context, InputPath, LazyStage, Stage
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class LoadNetcdf(LazyStage):
         None,
         description="First and last time, years or dates, both included in whole: `[1980, 2018]`, `['1980-03', null]`.",
     )
-    lat: tuple[float, float] | None = Field(None, description="South and north edge of a box, in degrees.")
+    lat: Latitudes | None = Field(None, description="South and north edge of a box, in degrees.")
     lon: tuple[float, float] | None = Field(
         None,
         description="West and east edge in degrees, going eastwards, either convention: `[120, -80]` crosses the date "
@@ -79,13 +80,6 @@ class LoadNetcdf(LazyStage):
     def _some(cls, value: dict[str, Variable | None] | None) -> dict[str, Variable | None] | None:
         if value is not None and not value:
             raise ValueError("no variable is named; leave the option out for all of them")
-        return value
-
-    @field_validator("lat")
-    @classmethod
-    def _south_first(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
-        if value is not None and value[0] > value[1]:
-            raise ValueError("give south first, then north")
         return value
 
     @field_validator("coordinates")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
+from geoxai.stages.options import Chunk
 from geoxai.stages.stage import Context, Layout, Reference, Stage, StoredStage
 
 if TYPE_CHECKING:
@@ -31,20 +32,13 @@ class Predict(StoredStage):
     )
     model: Annotated[str | None, Reference("network", nearest=True)] = Field(None, description="Network that predicts.")
     batch_size: int = Field(64, ge=1, description="Samples per forward pass.")
-    chunk: int | Literal["auto"] = Field(
+    chunk: Chunk = Field(
         "auto",
         description=(
             "Samples in one unit of work and one chunk of the store, rounded up to whole batches; auto: "
             "about 16 MiB of inputs."
         ),
     )
-
-    @field_validator("chunk")
-    @classmethod
-    def _some_samples(cls, chunk: int | str) -> int | str:
-        if isinstance(chunk, int) and chunk < 1:
-            raise ValueError("a chunk has at least one sample")
-        return chunk
 
     def skeleton(self, context: Context) -> xr.Dataset:
         from geoxai.models.networks import check_inputs

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from geoxai.errors import GeoxaiError, OptionError
+from geoxai.stages.options import Latitudes
 from geoxai.stages.stage import Context, InputPath, LazyStage, Reference, Stage
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class CropRegion(LazyStage):
         "northern_extratropics, southern_extratropics, arctic, north_atlantic, tropical_atlantic, tropical_indian, "
         "iod_west, iod_east, north_america, europe, global.",
     )
-    lat: tuple[float, float] | None = Field(None, description="South and north edge of a box, in degrees.")
+    lat: Latitudes | None = Field(None, description="South and north edge of a box, in degrees.")
     lon: tuple[float, float] | None = Field(
         None, description="West and east edge in degrees, going eastwards, either convention."
     )
@@ -65,13 +66,6 @@ class CropRegion(LazyStage):
     area_weights: bool = Field(
         False, description="Attach the area of every cell as coordinate `cell_area` (m2), named as CF cell measure."
     )
-
-    @field_validator("lat")
-    @classmethod
-    def _south_first(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
-        if value is not None and value[0] > value[1]:
-            raise ValueError("give south first, then north")
-        return value
 
     @field_validator("region")
     @classmethod

@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from geoxai.errors import InputError, OptionError
 from geoxai.names import unknown
+from geoxai.stages.options import Chunk
 from geoxai.stages.stage import Context, InputPath, Layout, Reference, Stage, StoredStage
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ class Samples(StoredStage):
     fill: float | Literal["mean"] = Field(
         0.0, description="What the network sees in masked cells: a scaled value, or the training mean of the channel."
     )
-    chunk: int | Literal["auto"] = Field(
+    chunk: Chunk = Field(
         "auto", description="Samples in one unit of work and one chunk of the store; auto: about 16 MiB of inputs."
     )
 
@@ -123,13 +124,6 @@ class Samples(StoredStage):
             shown = ", ".join(map(str, years[:6])) + (f" and {len(years) - 6} more" if len(years) > 6 else "")
             raise ValueError(f"{a} and {b} share {shown}; each year may be in one split only")
         return split
-
-    @field_validator("chunk")
-    @classmethod
-    def _some_samples(cls, chunk: int | str) -> int | str:
-        if isinstance(chunk, int) and chunk < 1:
-            raise ValueError("a chunk has at least one sample")
-        return chunk
 
     @model_validator(mode="after")
     def _options_fit(self) -> Samples:
