@@ -1,8 +1,11 @@
 """Fixtures shared by all tests."""
 
+import os
 from pathlib import Path
 
 import pytest
+
+os.environ.setdefault("KERAS_BACKEND", "torch")  # Keras reads it once, at its first import
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

@@ -1,7 +1,5 @@
 """Keras networks on torch: real ones explain and close, and twins in torch and the explicit loop give the same maps."""
 
-import os
-
 import numpy as np
 import pytest
 import torch
@@ -15,7 +13,6 @@ from tests.attribution.networks import inputs
 from tests.attribution.oracle import dense_matrix, relevance
 from tests.attribution.test_account import gap
 
-os.environ.setdefault("KERAS_BACKEND", "torch")
 keras = pytest.importorskip("keras")
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "torch", reason="keras runs on another backend here")
 layers = keras.layers

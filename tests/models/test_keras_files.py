@@ -1,7 +1,6 @@
 """Files of Keras 2 are mended and loaded; what cannot be read says why."""
 
 import json
-import os
 
 import numpy as np
 import pytest
@@ -11,7 +10,6 @@ from geoxai.errors import InputError
 from geoxai.models.keras_files import mended
 from geoxai.models.load import load_network
 
-os.environ.setdefault("KERAS_BACKEND", "torch")
 keras = pytest.importorskip("keras")
 h5py = pytest.importorskip("h5py")
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "torch", reason="keras runs on another backend here")

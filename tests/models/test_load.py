@@ -1,6 +1,5 @@
 """Networks that nobody here trained, and what identifies a network."""
 
-import os
 import subprocess
 import sys
 
@@ -57,7 +56,6 @@ def test_keras_is_asked_for_where_it_is_not_installed(tmp_path, monkeypatch):
     [("sub-sevir-unet-class-2d.h5", 69_921, (2, 48, 48, 1)), ("sub-sevir-cnn-class-1d.h5", None, (2, 1))],
 )
 def test_published_keras_networks_run_on_torch(shared_data, name, weights, output):
-    os.environ.setdefault("KERAS_BACKEND", "torch")
     keras = pytest.importorskip("keras")
     if keras.backend.backend() != "torch":
         pytest.skip("keras runs on another backend here")

@@ -1,7 +1,5 @@
 """A network of the user's own: every form it may come in, and every mistake about it stopped before explaining."""
 
-import os
-
 import numpy as np
 import pytest
 import torch
@@ -283,7 +281,6 @@ def test_land_keeps_its_fill_value_where_the_samples_have_no_scaling(tmp_path):
 
 
 def test_a_keras_network_reaches_the_samples_as_it_was_trained(tmp_path):
-    os.environ.setdefault("KERAS_BACKEND", "torch")
     keras = pytest.importorskip("keras")
     if keras.backend.backend() != "torch":
         pytest.skip("keras runs on another backend here")
