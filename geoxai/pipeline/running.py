@@ -221,6 +221,8 @@ def _units(going: _Run, name: str) -> None:
     done = ledger.done(entry.fingerprint)
     to_merge = entry.merges and entry.units not in done
     todo = [u for u in range(entry.units) if u not in done or (to_merge and not ledger.partial(u).exists())]
+    if todo:
+        stores.sweep_chunks(workspace.context(name).store)
     failures = _do_units(going, name, entry, todo)
     going.record.stages[name] = {"units": entry.units, "computed": len(todo) - failures, "failed": failures}
     if failures:

@@ -63,6 +63,12 @@ def write_block(path: Path, layout: Layout, unit: int, block: xr.Dataset) -> Non
         out.to_zarr(path, region={layout.dim: slice(start, stop)}, consolidated=False, mode="r+")
 
 
+def sweep_chunks(path: Path) -> None:
+    """Remove chunks that a killed process left half written beside the whole ones. Nobody else may be writing there."""
+    for left in path.rglob("*.partial"):  # as zarr calls them until they are renamed
+        left.unlink()
+
+
 def write_whole(path: Path, dataset: xr.Dataset, attrs: Mapping[str, Any]) -> None:
     """Write a dataset as one store that is whole or not there."""
     dataset = storable(dataset.assign_attrs(attrs))

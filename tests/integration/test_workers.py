@@ -5,6 +5,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -83,7 +84,12 @@ def test_only_the_unit_that_kills_its_worker_fails(config: Callable[..., Path], 
 def test_ctrl_c_ends_at_once_and_quietly(config: Callable[..., Path], tmp_path: Path, executor: str) -> None:
     path = config("seconds: 60", executor)
     process = subprocess.Popen(
-        command("run", path), env=environment(), stderr=subprocess.PIPE, text=True, start_new_session=True
+        command("run", path),
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # ignored where tests run in the background
     )
     while not (tmp_path / "run" / "ledger" / "work" / "stage.json").exists():
         assert process.poll() is None, process.stderr.read() if process.stderr else ""

@@ -159,3 +159,12 @@ def test_leftovers_of_one_file_alone(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     sweep(tmp_path, "a.zarr")
     assert sorted(p.name for p in tmp_path.iterdir()) == [".a.zarr.part", ".b.zarr.12.part", "a.zarr.12.part"]
+
+
+def test_chunks_left_half_written_are_removed(fake: Any) -> None:
+    run(fake())
+    left = fake.run / "square.zarr" / "square" / "c" / "2.0123456789abcdef.partial"
+    left.write_bytes(b"half")
+    (Ledger(fake.run, "square").folder / "000002.json").unlink()
+    assert run(fake()).exit_code == 0
+    assert not left.exists()
