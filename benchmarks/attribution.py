@@ -49,8 +49,7 @@ def geoxai(rules: str) -> Run:
     """LRP by this package."""
 
     def run(network: nn.Module, x: Tensor, case: Case) -> Tensor:
-        target = torch.ones(network(x[:1]).shape[1:]) if case.dense else 0
-        return attribute(network, x, rules=rules, target=target).relevance
+        return attribute(network, x, rules=rules, target=torch.ones(case.dense) if case.dense else 0).relevance
 
     return run
 

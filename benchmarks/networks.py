@@ -98,11 +98,13 @@ def convolution3d() -> nn.Sequential:
 
 @dataclass(frozen=True)
 class Case:
-    """A network and the shape of its input; ``dense`` networks are explained at all outputs, others at output 0."""
+    """A network and the shape of its input. Explained is output 0 of each sample or, where ``dense`` gives the shape
+    of one sample's output, all of them.
+    """
 
     make: Callable[[], nn.Module]
     shape: tuple[int, ...]
-    dense: bool = False
+    dense: tuple[int, ...] = ()
 
     def build(self, dtype: torch.dtype = torch.float32, bias: bool = True) -> tuple[nn.Module, Tensor]:
         """The network in eval mode and an input of mixed signs; without ``bias`` all biases are 0."""
@@ -125,17 +127,17 @@ class Case:
 
 CASES = {
     "vgg16 8x3x224x224": Case(vgg16, (8, 3, 224, 224)),
-    "gremlin 16x4x256x256": Case(gremlin, (16, 4, 256, 256), dense=True),
+    "gremlin 16x4x256x256": Case(gremlin, (16, 4, 256, 256), (1, 256, 256)),
     "mlp 624x16020": Case(mlp, (624, 16020)),
     "residual 16x4x96x96": Case(residual, (16, 4, 96, 96)),
-    "unet 8x4x128x128": Case(UNet, (8, 4, 128, 128), dense=True),
+    "unet 8x4x128x128": Case(UNet, (8, 4, 128, 128), (1, 128, 128)),
     "conv3d 8x4x16x48x48": Case(convolution3d, (8, 4, 16, 48, 48)),
 }
 QUICK = {
     "vgg16/8 2x3x64x64": Case(lambda: vgg16(8, 64), (2, 3, 64, 64)),
-    "gremlin 2x4x64x64": Case(gremlin, (2, 4, 64, 64), dense=True),
+    "gremlin 2x4x64x64": Case(gremlin, (2, 4, 64, 64), (1, 64, 64)),
     "mlp 32x2000": Case(lambda: mlp(2000), (32, 2000)),
     "residual 2x4x32x32": Case(residual, (2, 4, 32, 32)),
-    "unet 2x4x32x32": Case(UNet, (2, 4, 32, 32), dense=True),
+    "unet 2x4x32x32": Case(UNet, (2, 4, 32, 32), (1, 32, 32)),
     "conv3d 2x4x8x16x16": Case(convolution3d, (2, 4, 8, 16, 16)),
 }

@@ -19,8 +19,8 @@ from geoxai.attribution.lrp import engine, parse_rules
 from geoxai.attribution.lrp.engine import RuleRow
 from geoxai.attribution.lrp.layers import layer_output
 from geoxai.attribution.lrp.ledger import Ledger
-from geoxai.attribution.lrp.maps import WeightCache
 from geoxai.attribution.lrp.presets import RuleList
+from geoxai.attribution.lrp.weights import WeightCache
 from geoxai.attribution.reading import PLAIN, Reading
 from geoxai.attribution.reference import Reference, reference_of
 from geoxai.attribution.targets import (

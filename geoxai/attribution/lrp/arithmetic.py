@@ -8,21 +8,27 @@ et al. 2017, 2019; Andeol et al. 2021.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from geoxai.attribution.lrp.convolution import Convolution
 from geoxai.attribution.lrp.ledger import Ledger
-from geoxai.attribution.lrp.maps import LinearMap, blocks, elements, favoured, per_channel
+from geoxai.attribution.lrp.maps import Dense, LinearMap, elements, own_memory, per_channel, room_like
 from geoxai.attribution.lrp.rules import AlphaBeta, Epsilon, Flat, Gamma, Pass, Rule, WSquare, ZBox, Zero, ZPlus
+from geoxai.attribution.lrp.weights import Signs, favoured, opposite
 from geoxai.errors import OptionError
+
+BLOCK = 2**18  # elements of a block of samples, per thread: a few of them fit a processor's cache
+CANCELS = 2**-5  # where a sum by sign is less than this part of the sum of magnitudes, it is no difference of both
 
 
 @dataclass
 class Crossing:
-    """One linear map crossed by one forward pass, with what the rules ask of it, each computed once."""
+    """One linear map crossed by one forward pass, with what the rules ask of it."""
 
     map: LinearMap
     a: Tensor
@@ -32,6 +38,7 @@ class Crossing:
     channels: int = 0  # of the network's input, for bounds per channel
     channel_axis: int = 1
     rectified: bool = False  # z is kept as a ReLU left it: 0 stands for any z <= 0
+    room: Tensor | None = None  # where the relevance of ``a`` may be written
 
     @cached_property
     def is_nonnegative(self) -> bool:
@@ -40,69 +47,121 @@ class Crossing:
 
     def exact_z(self, relevance: Tensor) -> Tensor:
         """``z``, computed again if it was kept rectified and relevance arrives where the ReLU was shut."""
-        if self.rectified and any(_meet(zeros(self.z[rows]), relevance[rows]) for rows in blocks(relevance)):
+        if self.rectified and not torch.equal(only_where_positive(relevance, self.z), relevance):
             self.z = self.map.apply(self.a)
             if self.map.bias is not None:
                 self.z = self.z + self.map.bias
             self.rectified = False
         return self.z
 
-    def sum_of(self, sign: str) -> Tensor:
-        """Sum of the contributions of one sign (``positive`` or ``negative``), per output. The caller may overwrite
-        it.
+    def sums(self, signs: Sequence[str], relevance: Tensor) -> Tensor:
+        """Sums of the contributions of each sign (``positive`` or ``negative``), per output, stacked along the map's
+        own axis where there are several. The caller may overwrite them. ``relevance`` tells which outputs matter.
         """
-        other = "negative" if sign == "positive" else "positive"
         if not self.map.signed:
+            (sign,) = signs
             if not self.is_nonnegative:
                 return self.map.apply(self.a.clamp(min=0) if sign == "positive" else self.a.clamp(max=0))
-            part = self.map.apply(self.a)
             if sign == "negative":
-                return torch.zeros_like(part)
-            return part.clone() if part.data_ptr() == self.a.data_ptr() else part
-        if self.is_nonnegative:
-            return self.map.apply(self.a, sign)
-        return self.map.apply_by_sign(self.a, sign, other)
+                return torch.zeros_like(self.z)
+            part = self.z if self.map.bias is None else self.map.apply(self.a)
+            return part.clone() if self.map.bias is None or part.data_ptr() == self.a.data_ptr() else part
+        if not self.is_nonnegative and isinstance(self.map, Dense | Convolution):
+            found = self._by_magnitude(signs, relevance)
+            if found is not None:
+                return found
+        return self.map.sums(self.a, [(sign, opposite(sign)) for sign in signs], not self.is_nonnegative)
 
-    def share_of(self, sign: str, s: Tensor, gamma: float | None = None) -> Tensor:
-        """``sum_j z_ij s_j`` over contributions of one sign, per input. With ``gamma`` over all contributions, those
-        of that sign ``1 + gamma`` times.
+    def _by_magnitude(self, signs: Sequence[str], relevance: Tensor) -> Tensor | None:
+        """Sums by sign as half of what the sum of magnitudes and the plain sum have together, or apart: one map
+        instead of two. None where that cancels.
         """
-        own, other = (sign, "negative" if sign == "positive" else "positive") if gamma is None else (
-            favoured(sign, gamma), favoured("negative" if sign == "positive" else "positive", gamma)
-        )  # fmt: skip
+        z = self.exact_z(relevance)
+        rectified = self.rectified and list(signs) == ["positive"]  # where z > 0, P + b+ is over half of the magnitude
+        if not rectified and not isinstance(self.map, Dense):
+            return None
+        b = self.map.bias
+        plain, magnitude = z if b is None else z - b, self.map.apply(self.a.abs(), "absolute")
+        sums = [(plain + magnitude if sign == "positive" else plain - magnitude).mul_(0.5) for sign in signs]
+        if not rectified:
+            enough = CANCELS * (magnitude if b is None else magnitude + b.abs())
+            if any(bool(((found.abs() < enough) & (relevance != 0)).any()) for found in sums):
+                return None
+        return _joined(sums, self.map.stacks)
+
+    def shares(self, signs: Sequence[str], s: Tensor, gamma: float | None = None) -> Tensor:
+        """``sum_j z_ij s_j`` over contributions of one sign, per input, added up over ``signs`` as ``sums`` stacks
+        them. With ``gamma`` over all contributions, those of that sign ``1 + gamma`` times.
+        """
         if self.map.signed:
-            if self.is_nonnegative:
-                return self.map.share(s, self.a, own)
-            return self.map.share_by_sign(s, self.a, own, other)
-        strong, weak = (1.0, 0.0) if gamma is None else (1 + gamma, 1.0)
-        if sign == "negative":
-            strong, weak = weak, strong
-        back = self.map.share(s, self.a)
-        if self.is_nonnegative:
-            return back if strong == 1 else back.mul_(strong)
-        strong_of, weak_of = back.new_tensor(strong), back.new_tensor(weak)  # plain numbers would be rounded to float32
-        return back.mul_(torch.where(self.a >= 0, strong_of, weak_of))
+            parts: list[Signs] = [(sign, opposite(sign)) for sign in signs]
+            if gamma is not None:
+                parts = [(favoured(sign, gamma), favoured(opposite(sign), gamma)) for sign in signs]
+            return self.map.shares(s, self.a, parts, not self.is_nonnegative, self.room)
+        (sign,) = signs
+        of_sign = self.a.clamp(min=0) if sign == "positive" else self.a.clamp(max=0)
+        return self.map.share(s, of_sign if gamma is None else self.a.add(of_sign, alpha=gamma), self.room)
 
     @cached_property
     def connected(self) -> Tensor:
         """Number of inputs connected to each output (weights summed, for averages)."""
-        return self.map.apply(torch.ones_like(self.a[:1] if self._alike else self.a), "ones")
+        return self.map.apply(torch.ones_like(self.a[:1] if self.alike else self.a), "ones")
 
-    @cached_property
-    def _alike(self) -> bool:
+    @property
+    def alike(self) -> bool:
         """Whether all samples see the same weights and the sample axis leads, so that one stands for all."""
         return self.a.ndim > 1 and self.sample.ndim == self.z.ndim == self.a.ndim and self.sample.numel() == len(self.z)
 
+    def blocks(self) -> list[Crossing]:
+        """The crossing in blocks of samples that fit a processor's cache, or as it is where it cannot be cut."""
+        size = BLOCK * torch.get_num_threads()
+        largest = max(self.a.numel(), self.z.numel())
+        if largest <= size or self.a.device.type != "cpu" or not self.alike:
+            return [self]
+        step = max(size * len(self.z) // largest, self.map.fewest_rows(self.a.shape))
+        number = max(1, len(self.z) // step)
+        edges = [len(self.z) * i // number for i in range(number + 1)]
+        found = []
+        for rows in map(slice, edges, edges[1:]):
+            linear = self.map.of_rows(rows, self.z.ndim)
+            if linear is None:
+                return [self]
+            a, z, sample = self.a[rows], self.z[rows], self.sample[rows]
+            found.append(replace(self, map=linear, a=a, z=z, sample=sample))
+        return found
 
-def part_of_rows(values: Tensor, rows: slice, ndim: int) -> Tensor:
-    """The rows of a block of what broadcasts to a tensor of ``ndim`` axes."""
-    return values[rows] if values.ndim == ndim and len(values) > 1 else values
+
+def only_where_positive(values: Tensor, condition: Tensor) -> Tensor:
+    """``values`` where ``condition`` > 0, else 0, many times faster than with masks."""
+    return torch.ops.aten.threshold_backward(values, condition, 0)
 
 
 def propagate(rule: Rule, crossing: Crossing, relevance: Tensor, ledger: Ledger) -> Tensor:
     """Relevance of the input, shaped like ``crossing.a``; the rest is entered in ``ledger``. ``relevance`` is
     overwritten.
+
+    Rules that see one sample at a time work block by block, so that their steps need no fresh memory.
     """
+    cut = isinstance(rule, Zero | Epsilon | Gamma | AlphaBeta | ZPlus) and rule.bias != "distribute"
+    blocks = crossing.blocks() if cut else [crossing]
+    if len(blocks) == 1:
+        return _propagate(rule, crossing, relevance, ledger)
+    a = crossing.a
+    alike = relevance.shape == a.shape and relevance.stride() == a.stride() and relevance.dtype == a.dtype
+    back = relevance if alike and own_memory(relevance) else room_like(a)
+    begin = 0
+    for block in blocks:
+        rows = slice(begin, begin + len(block.z))
+        if back is not relevance:
+            block.room = back[rows]
+        part = _propagate(rule, block, relevance[rows], ledger)
+        if part is not block.room:
+            back[rows] = part
+        begin = rows.stop
+    return back
+
+
+def _propagate(rule: Rule, crossing: Crossing, relevance: Tensor, ledger: Ledger) -> Tensor:
     if relevance.stride() != crossing.z.stride():  # steps on tensors of different layouts are slow
         relevance = torch.empty_like(crossing.z).copy_(relevance)
     if isinstance(rule, Zero):
@@ -116,10 +175,10 @@ def propagate(rule: Rule, crossing: Crossing, relevance: Tensor, ledger: Ledger)
     if isinstance(rule, ZPlus):
         return _alpha_beta(crossing, relevance, 1.0, 0.0, rule.bias, ledger)
     if isinstance(rule, Flat):
-        return crossing.map.transpose(_divide(crossing, relevance, crossing.connected, ledger), "ones")
+        return crossing.map.transpose(_divide(relevance, crossing.connected, crossing.sample, ledger), "ones")
     if isinstance(rule, WSquare):
-        ones = torch.ones_like(crossing.a[:1] if crossing._alike else crossing.a)
-        s = _divide(crossing, relevance, crossing.map.apply(ones, "square"), ledger)
+        ones = torch.ones_like(crossing.a[:1] if crossing.alike else crossing.a)
+        s = _divide(relevance, crossing.map.apply(ones, "square"), crossing.sample, ledger)
         return crossing.map.transpose(s, "square")
     if isinstance(rule, ZBox):
         return _z_box(crossing, relevance, rule, ledger)
@@ -132,18 +191,15 @@ def propagate(rule: Rule, crossing: Crossing, relevance: Tensor, ledger: Ledger)
     )
 
 
-def _divide(crossing: Crossing, relevance: Tensor, denominator: Tensor, ledger: Ledger) -> Tensor:
+def _divide(relevance: Tensor, denominator: Tensor, sample: Tensor, ledger: Ledger) -> Tensor:
     """``R / denominator`` in the memory of R, 0 where the denominator is 0; the relevance there is lost."""
-    for rows in blocks(relevance):
-        r, d = relevance[rows], part_of_rows(denominator, rows, relevance.ndim)
-        none = zeros(d)
-        if bool(none.amax() > 0):
-            lost = r * none
-            ledger.add("lost", lost, part_of_rows(crossing.sample, rows, relevance.ndim))
-            r.sub_(lost)
-            d = none.add_(d)
-        r.div_(d)
-    return relevance
+    if not bool(denominator.abs().amin() > 0):
+        none = zeros(denominator)
+        lost = relevance * none
+        ledger.add("lost", lost, sample)
+        relevance.sub_(lost)
+        denominator = none.add_(denominator)
+    return relevance.div_(denominator)
 
 
 def zeros(values: Tensor) -> Tensor:
@@ -151,11 +207,6 @@ def zeros(values: Tensor) -> Tensor:
     masks.
     """
     return values.sign().abs_().neg_().add_(1)
-
-
-def _meet(one: Tensor, other: Tensor) -> bool:
-    """Whether both differ from 0 anywhere at once."""
-    return bool((one.sign() * other.sign()).abs_().amax() > 0)
 
 
 def _absorb(crossing: Crossing, terms: dict[str, Tensor | None], bias: str, ledger: Ledger) -> Tensor | None:
@@ -168,7 +219,7 @@ def _absorb(crossing: Crossing, terms: dict[str, Tensor | None], bias: str, ledg
     if not present:
         return None
     total = torch.stack([values.expand_as(crossing.z) for values in present.values()]).sum(0)
-    return crossing.map.transpose(_divide(crossing, total, crossing.connected, ledger), "ones")
+    return crossing.map.transpose(_divide(total, crossing.connected, crossing.sample, ledger), "ones")
 
 
 def _epsilon(crossing: Crossing, relevance: Tensor, eps: float, bias: str, ledger: Ledger) -> Tensor:
@@ -178,35 +229,17 @@ def _epsilon(crossing: Crossing, relevance: Tensor, eps: float, bias: str, ledge
         z, b = z - b, None
     stabiliser = None
     if eps == 0:
-        s = _divide(crossing, relevance, z, ledger)
+        s = _divide(relevance, z, crossing.sample, ledger)
     else:
-        s, stabiliser = _stabilised(crossing, relevance, z, eps, bias == "distribute", ledger)
+        stabiliser = torch.copysign(z.new_tensor(eps), z)  # a z of -0.0 has no contributions, its sign does not matter
+        s = relevance.div_(z + stabiliser)  # never 0
+        stabiliser.mul_(s)
     taken = None if b is None or bias != "distribute" else s * b
     if bias == "absorb" and b is not None:
         ledger.add_product("bias", s, b, crossing.sample)
-    back = crossing.map.share(s, crossing.a)
     extra = _absorb(crossing, {"bias": taken, "stabiliser": stabiliser}, bias, ledger)
+    back = crossing.map.share(s, crossing.a, crossing.room)
     return back if extra is None else back.add_(extra)
-
-
-def _stabilised(
-    crossing: Crossing, relevance: Tensor, z: Tensor, eps: float, kept: bool, ledger: Ledger
-) -> tuple[Tensor, Tensor | None]:
-    """``s = R / (z + eps * sign(z))`` in the memory of R. What the stabiliser takes is entered, or returned if
-    ``kept``.
-    """
-    taken = []
-    small = z.new_tensor(eps)
-    for rows in blocks(relevance):
-        r, d = relevance[rows], part_of_rows(z, rows, relevance.ndim)
-        stabiliser = torch.copysign(small, d)  # a z of -0.0 has no contributions, its sign does not matter
-        r.div_(d + stabiliser)  # never 0
-        stabiliser.mul_(r)
-        if kept:
-            taken.append(stabiliser)
-        else:
-            ledger.add("stabiliser", stabiliser, part_of_rows(crossing.sample, rows, relevance.ndim))
-    return relevance, torch.cat(taken) if kept else None
 
 
 def _gamma(crossing: Crossing, relevance: Tensor, gamma: float, bias: str, ledger: Ledger) -> Tensor:
@@ -215,28 +248,30 @@ def _gamma(crossing: Crossing, relevance: Tensor, gamma: float, bias: str, ledge
     if b is not None and bias == "ignore":
         z, b = z - b, None
     plus, minus = (0, 0) if b is None else (b.clamp(min=0), b.clamp(max=0))
-    denominator = crossing.sum_of("positive")
-    below = False  # under a ReLU there is no relevance where z < 0
-    for rows in blocks(relevance):
-        zs, d = part_of_rows(z, rows, relevance.ndim), denominator[rows]
-        of_b, up, down = (part_of_rows(t, rows, z.ndim) if isinstance(t, Tensor) else 0 for t in (b, plus, minus))
-        if _meet(zs.clamp(max=0), relevance[rows]):
-            below, negative = True, zs < 0
-            # N = (sum of all) - P does not cancel where it is used: there z < 0, so |N| > P or the bias is < 0.
-            torch.where(negative, zs - of_b - d + down, d + up, out=d)
-        else:
-            d.add_(up)
-        d.mul_(gamma).add_(zs).mul_(zs.sign().abs_())
-    s = _divide(crossing, relevance, denominator, ledger)
-    del denominator
-    parts = [("positive", s * (z > 0), plus), ("negative", s * (z < 0), minus)] if below else [("positive", s, plus)]
-    back, taken = None, None
-    for sign, of_sign, bias_part in parts:
+    denominator = crossing.sums(["positive"], relevance)
+    # under a ReLU there is no relevance where z < 0
+    below = not crossing.rectified and bool(only_where_positive(relevance, -z).abs_().amax() > 0)
+    if below:
+        # N = (sum of all) - P does not cancel where it is used: there z < 0, so |N| > P or the bias is < 0.
+        others = z - (0 if b is None else b) - denominator + minus
+        denominator.add_(plus)
+        denominator = only_where_positive(denominator, z).add_(only_where_positive(others, -z))
+    else:
+        denominator.add_(plus)
+    denominator.mul_(gamma).add_(z).mul_(z.sign().abs_())
+    s = _divide(relevance, denominator, crossing.sample, ledger)
+    parts = {"positive": (s, plus)}
+    if below:
+        parts = {"positive": (only_where_positive(s, z), plus), "negative": (only_where_positive(s, -z), minus)}
+    taken = None
+    for of_sign, bias_part in parts.values():
         if b is not None and bias == "distribute":
             taken = of_sign * (b + gamma * bias_part) + (0 if taken is None else taken)
         elif b is not None:
             ledger.add_product("bias", of_sign, b + gamma * bias_part, crossing.sample)
-        share = crossing.share_of(sign, of_sign, gamma)
+    back = None
+    for together in _together(crossing, list(parts)):
+        share = crossing.shares(together, _joined([parts[sign][0] for sign in together], crossing.map.stacks), gamma)
         back = share if back is None else back.add_(share)
     extra = None if taken is None else _absorb(crossing, {"bias": taken}, bias, ledger)
     assert back is not None
@@ -244,27 +279,46 @@ def _gamma(crossing: Crossing, relevance: Tensor, gamma: float, bias: str, ledge
 
 
 def _alpha_beta(crossing: Crossing, relevance: Tensor, alpha: float, beta: float, bias: str, ledger: Ledger) -> Tensor:
+    weights = {"positive": alpha, "negative": -beta}
+    signs = [sign for sign, weight in weights.items() if weight != 0]
+    axis = crossing.map.stacks
     back, taken = None, None
-    for sign, weight in (("positive", alpha), ("negative", -beta)):
-        if weight == 0:
-            continue
-        b = None
-        sums = crossing.sum_of(sign)
-        if crossing.map.bias is not None and bias != "ignore":
-            b = crossing.map.bias.clamp(min=0) if sign == "positive" else crossing.map.bias.clamp(max=0)
+    for together in _together(crossing, signs):
+        sums = crossing.sums(together, relevance)
+        r = relevance
+        if signs != ["positive"] or alpha != 1:
+            r = _joined([relevance * weights[sign] for sign in together], axis)
+        b = crossing.map.bias
+        if b is not None and bias != "ignore":
+            b = b if axis is None else _along(b, crossing.z, axis)
+            b = _joined([b.clamp(min=0) if sign == "positive" else b.clamp(max=0) for sign in together], axis)
             sums.add_(b)
-        own = relevance if beta == 0 or sign == "negative" else relevance.clone()
-        s = _divide(crossing, own if weight == 1 else own.mul_(weight), sums, ledger)
-        del sums
+        s = _divide(r, sums, crossing.sample, ledger)
         if b is not None and bias == "distribute":
-            taken = s * b if taken is None else taken.add_(s * b)
-        elif b is not None:
+            for of_sign in (s * b).chunk(len(together), axis or 0):
+                taken = of_sign if taken is None else taken + of_sign
+        elif b is not None and bias == "absorb":
             ledger.add_product("bias", s, b, crossing.sample)
-        share = crossing.share_of(sign, s)
+        share = crossing.shares(together, s)
         back = share if back is None else back.add_(share)
     extra = None if taken is None else _absorb(crossing, {"bias": taken}, bias, ledger)
     assert back is not None  # alpha is at least 1
     return back if extra is None else back.add_(extra)
+
+
+def _together(crossing: Crossing, signs: list[str]) -> list[list[str]]:
+    """The signs that the map can take at once."""
+    return [signs] if crossing.map.stacks is not None and crossing.map.signed else [[sign] for sign in signs]
+
+
+def _joined(tensors: list[Tensor], axis: int | None) -> Tensor:
+    return tensors[0] if len(tensors) == 1 or axis is None else torch.cat(tensors, axis)
+
+
+def _along(bias: Tensor, z: Tensor, axis: int) -> Tensor:
+    """A bias with one value for each output along ``axis`` of ``z``."""
+    whole = bias.reshape((1,) * (z.ndim - bias.ndim) + bias.shape)
+    return whole.expand([z.shape[a] if a == z.ndim + axis else n for a, n in enumerate(whole.shape)])
 
 
 def _z_box(crossing: Crossing, relevance: Tensor, rule: ZBox, ledger: Ledger) -> Tensor:
@@ -282,7 +336,6 @@ def _z_box(crossing: Crossing, relevance: Tensor, rule: ZBox, ledger: Ledger) ->
             option="low" if bool((a < low).any()) else "high",
         )
     above, below = a - low, a - high  # all contributions of both maps are >= 0
-    s = _divide(
-        crossing, relevance, crossing.map.apply(above, "positive") + crossing.map.apply(below, "negative"), ledger
-    )
+    sums = crossing.map.apply(above, "positive") + crossing.map.apply(below, "negative")
+    s = _divide(relevance, sums, crossing.sample, ledger)
     return above * crossing.map.transpose(s, "positive") + below * crossing.map.transpose(s, "negative")

@@ -15,13 +15,14 @@ from geoxai.attribution.lrp.graph import Node, Value
 from geoxai.attribution.lrp.keras_paths import keras_paths
 from geoxai.attribution.lrp.layers import flattened
 from geoxai.attribution.lrp.ledger import Ledger
-from geoxai.attribution.lrp.maps import Dense, Product, WeightCache
+from geoxai.attribution.lrp.maps import Dense, Product
 from geoxai.attribution.lrp.mode import LrpMode
 from geoxai.attribution.lrp.nodes import DerivativeNode, MapNode, RefusedNode
 from geoxai.attribution.lrp.offsets import offsets, with_offset
 from geoxai.attribution.lrp.presets import RuleList
 from geoxai.attribution.lrp.rules import Rule
 from geoxai.attribution.lrp.tape import Replay, Tape
+from geoxai.attribution.lrp.weights import WeightCache
 from geoxai.attribution.reading import PLAIN, Reading
 from geoxai.attribution.targets import Objective, Output
 from geoxai.errors import GeoxaiError, OptionError
@@ -182,7 +183,7 @@ def backward(
             for value, relevance in zip(node.inputs, _apart(node.backward(relevances, rule, ledger))):
                 give(value, relevance)
             if last:
-                node.inputs = ()
+                node.release()
     return [
         torch.zeros(value.shape, dtype=planned.relevance.dtype, device=planned.relevance.device) if r is None else r
         for value, r in zip(tape.inputs, arrived)

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from geoxai.attribution.lrp.maps import Part, Shares, WeightCache
+from geoxai.attribution.lrp.maps import Shares
+from geoxai.attribution.lrp.weights import Part, WeightCache
 
 
 class Composed(Shares):

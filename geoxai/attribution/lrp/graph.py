@@ -32,6 +32,10 @@ class Node:
         """Whether the operation may take this rule."""
         return True
 
+    def release(self) -> None:
+        """Let go of what was kept for going back, which this node will not do again."""
+        self.inputs = ()
+
     def backward(self, relevances: list[Tensor | None], rule: Rule | None, ledger: Ledger) -> list[Tensor | None]:
         """Relevance of each input from that of each output (None where there is none)."""
         raise NotImplementedError

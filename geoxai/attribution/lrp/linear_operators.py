@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from geoxai.attribution.lrp.convolution import Convolution
 from geoxai.attribution.lrp.gates import gated_matmul, gated_product, is_gate, take_all
 from geoxai.attribution.lrp.graph import Refusal, Value, replace_tensors
-from geoxai.attribution.lrp.maps import Convolution, Dense, Diagonal, Fixed, Product, channel_shape
+from geoxai.attribution.lrp.maps import Dense, Diagonal, Fixed, Product, channel_shape
 from geoxai.attribution.lrp.merging import with_constant
 from geoxai.attribution.lrp.nodes import ScaleNode, SumNode, record_index, record_map
 from geoxai.attribution.lrp.operators import Call, broadcast_samples, check_cells, operator, reduced_sample

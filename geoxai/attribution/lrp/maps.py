@@ -1,89 +1,57 @@
 """Linear maps as the rules see them: ``z_j = sum_i a_i w_ij + b_j`` with parts of the weights.
 
 A map knows how to apply a *part* of its weights (``full``, ``positive``, ``negative``, ``square``, ``ones``) to an
-input and how to carry values back through that part. All rule arithmetic is written on these two functions.
+input and how to carry values back through that part. All rule arithmetic is written on these two, and on ``sums`` and
+``shares``, which a map may know a faster way for: they tell positive from negative inputs and may stand for several
+maps at once, whose outputs lie one after the other along ``stacks``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from geoxai.attribution.lrp.weights import CHANNELS_LAST, Part, Signs, WeightCache
 from geoxai.errors import OptionError
 
-PARTS: dict[str, Callable[[Tensor], Tensor]] = {
-    "full": lambda w: w,
-    "positive": lambda w: w.clamp(min=0),
-    "negative": lambda w: w.clamp(max=0),
-    "square": lambda w: w * w,
-    "ones": torch.ones_like,
-}
-
-
-def favoured(sign: str, gamma: float) -> tuple[str, float]:
-    """The part of weights in which those of one sign count ``1 + gamma`` times."""
-    return sign, gamma
-
-
-Part = str | tuple[str, float]
-
-
-BLOCK = 2**18  # elements of one block: a few of them fit a processor's cache
-
-
-class WeightCache:
-    """Parts of weights, computed once per call of the engine. Weights are kept alive so that ids stay theirs."""
-
-    def __init__(self) -> None:
-        self._parts: dict[tuple, tuple[Tensor, Tensor]] = {}
-
-    def part(self, weight: Tensor, *parts: Part, axis: int = 0, channels_last: bool = False) -> Tensor:
-        """``part`` of ``weight``; several of them are joined along ``axis``."""
-        if parts == ("full",) and not channels_last:
-            return weight
-        key = (id(weight), weight._version, parts, channels_last)
-        if key not in self._parts:
-            taken = [_part(weight, part) for part in parts]
-            joined = taken[0] if len(taken) == 1 else torch.cat(taken, axis)
-            if channels_last:
-                joined = joined.contiguous(memory_format=torch.channels_last)
-            self._parts[key] = (weight, joined)
-        return self._parts[key][1]
-
-    def forget_computed(self) -> None:
-        """Drop the parts of weights that are no parameters: the next forward computes such weights anew."""
-        self._parts = {key: pair for key, pair in self._parts.items() if isinstance(pair[0], torch.nn.Parameter)}
-
-
-def _part(weight: Tensor, part: Part) -> Tensor:
-    if isinstance(part, str):
-        return PARTS[part](weight)
-    sign, gamma = part
-    return weight.add(PARTS[sign](weight), alpha=gamma)
+LARGE = 2**25  # bytes from which the C library returns memory to the system each time
 
 
 def own_memory(values: Tensor) -> bool:
     """Whether each element has memory of its own, without gaps, so that it can be overwritten."""
-    return values.is_contiguous() or (values.ndim == 4 and values.is_contiguous(memory_format=torch.channels_last))
+    return values.is_contiguous() or channels_last(values)
 
 
 def channels_last(values: Tensor) -> bool:
-    """Whether channels of (N, C, lat, lon) lie together in memory."""
-    return values.ndim == 4 and values.stride(1) == 1 and not values.is_contiguous()
+    """Whether channels of (N, C, lat, lon) or (N, C, level, lat, lon) lie together in memory, without gaps."""
+    layout = CHANNELS_LAST.get(values.ndim)
+    return layout is not None and not values.is_contiguous() and values.is_contiguous(memory_format=layout)
 
 
-def blocks(values: Tensor) -> list[slice]:
-    """Slices along the first axis that fit a processor's cache, so that steps on one block need no fresh memory."""
-    if values.device.type != "cpu" or values.ndim < 2:
-        return [slice(None)]
-    rows = max(1, BLOCK * len(values) // max(values.numel(), 1))
-    return [slice(begin, begin + rows) for begin in range(0, len(values), rows)]
+def rows_of(values: Tensor | None, rows: slice, ndim: int) -> Tensor | None:
+    """The rows of what broadcasts to a tensor of ``ndim`` axes."""
+    return values[rows] if values is not None and values.ndim == ndim and len(values) > 1 else values
+
+
+def room_like(values: Tensor) -> Tensor:
+    """Memory for a tensor like ``values``. That of large ones on a processor is numpy's, which asks the system for
+    large pages: first writes into these are about four times faster.
+    """
+    if values.device.type != "cpu" or values.numel() * values.element_size() < LARGE or not own_memory(values):
+        return torch.empty_like(values)
+    if values.dtype not in (torch.float32, torch.float64):
+        return torch.empty_like(values)
+    axes = sorted(range(values.ndim), key=values.stride, reverse=True)  # as they lie in memory
+    numbers = torch.zeros((), dtype=values.dtype).numpy()
+    room = torch.from_numpy(np.empty([values.shape[axis] for axis in axes], numbers.dtype))
+    return room.permute([axes.index(axis) for axis in range(values.ndim)])
 
 
 def times(values: Tensor, factor: Tensor) -> Tensor:
@@ -95,26 +63,9 @@ def times(values: Tensor, factor: Tensor) -> Tensor:
     return values * factor
 
 
-class Shares:
-    """What rules ask of a map beyond applying it and carrying back, for a map that has no faster way."""
-
-    def share(self: LinearMap, values: Tensor, x: Tensor, part: Part = "full") -> Tensor:
-        """``values`` carried back, times ``x``."""
-        return times(self.transpose(values, part), x)
-
-    def apply_by_sign(self: LinearMap, x: Tensor, plus: Part, minus: Part) -> Tensor:
-        """The map with part ``plus`` of the positive part of ``x``, and with part ``minus`` of its negative part."""
-        return self.apply(x.clamp(min=0), plus).add_(self.apply(x.clamp(max=0), minus))
-
-    def share_by_sign(self: LinearMap, values: Tensor, x: Tensor, plus: Part, minus: Part) -> Tensor:
-        """``values`` carried back, times ``x``, with part ``plus`` where ``x`` > 0, with part ``minus`` where < 0."""
-        above = times(self.transpose(values, plus), x.clamp(min=0))
-        return above.add_(times(self.transpose(values, minus), x.clamp(max=0)))
-
-
 class LinearMap(Protocol):
     """What the rules need of a linear map. ``bias`` broadcasts to the output; ``signed`` is False if no weight
-    is < 0.
+    is < 0; ``stacks`` is the axis of the output along which ``sums`` stacks, None where it takes one map at a time.
     """
 
     bias: Tensor | None
@@ -123,20 +74,69 @@ class LinearMap(Protocol):
     def signed(self) -> bool:
         """Whether some weight may be negative."""
 
+    @property
+    def stacks(self) -> int | None:
+        """Axis of the outputs, counted from the end."""
+
+    def of_rows(self, rows: slice, ndim: int) -> LinearMap | None:
+        """The map of some rows of its input of ``ndim`` axes, None where rows cannot be taken alone."""
+
+    def fewest_rows(self, shape: torch.Size) -> int:
+        """How many rows of an input of ``shape`` are worth taking alone, at least."""
+
     def apply(self, x: Tensor, part: Part = "full") -> Tensor:
         """The map of ``x`` without bias, with ``part`` of the weights."""
 
     def transpose(self, values: Tensor, part: Part = "full") -> Tensor:
         """``values``, of the output's shape, carried back to the input's shape with ``part`` of the weights."""
 
-    def apply_by_sign(self, x: Tensor, plus: Part, minus: Part) -> Tensor:
-        """The map with part ``plus`` of the positive part of ``x``, and with part ``minus`` of its negative part."""
+    def sums(self, x: Tensor, signs: Sequence[Signs], mixed: bool) -> Tensor:
+        """The maps of ``x`` with the parts that each of ``signs`` has for its positive and for its negative values;
+        unless ``mixed``, there are none negative.
+        """
 
-    def share(self, values: Tensor, x: Tensor, part: Part = "full") -> Tensor:
-        """``values`` carried back, times ``x``."""
+    def shares(
+        self, values: Tensor, x: Tensor, signs: Sequence[Signs], mixed: bool, room: Tensor | None = None
+    ) -> Tensor:
+        """``values``, as ``sums`` gives them, carried back and added up, times ``x``; ``room`` as for ``share``."""
 
-    def share_by_sign(self, values: Tensor, x: Tensor, plus: Part, minus: Part) -> Tensor:
-        """``values`` carried back, times ``x``, with part ``plus`` where ``x`` > 0, with part ``minus`` where < 0."""
+    def share(self, values: Tensor, x: Tensor, room: Tensor | None = None) -> Tensor:
+        """``values`` carried back, times ``x``; in the memory of ``room`` where the map can write there."""
+
+
+class Shares:
+    """``sums`` and ``shares`` of a map that has no faster way: one map at a time."""
+
+    stacks: int | None = None
+
+    def of_rows(self, rows: slice, ndim: int) -> LinearMap | None:
+        """Unless the map says otherwise, its rows belong together."""
+        return None
+
+    def fewest_rows(self, shape: torch.Size) -> int:
+        """See ``LinearMap``."""
+        return 1
+
+    def share(self: LinearMap, values: Tensor, x: Tensor, room: Tensor | None = None) -> Tensor:
+        """See ``LinearMap``."""
+        return times(self.transpose(values), x)
+
+    def sums(self: LinearMap, x: Tensor, signs: Sequence[Signs], mixed: bool) -> Tensor:
+        """See ``LinearMap``."""
+        ((plus, minus),) = signs
+        if not mixed:
+            return self.apply(x, plus)
+        return self.apply(x.clamp(min=0), plus).add_(self.apply(x.clamp(max=0), minus))
+
+    def shares(
+        self: LinearMap, values: Tensor, x: Tensor, signs: Sequence[Signs], mixed: bool, room: Tensor | None = None
+    ) -> Tensor:
+        """See ``LinearMap``."""
+        ((plus, minus),) = signs
+        if not mixed:
+            return times(self.transpose(values, plus), x)
+        above = times(self.transpose(values, plus), x.clamp(min=0))
+        return above.add_(times(self.transpose(values, minus), x.clamp(max=0)))
 
 
 @dataclass
@@ -147,6 +147,10 @@ class Dense(Shares):
     bias: Tensor | None
     cache: WeightCache = field(repr=False)
     signed: bool = True
+    stacks = -1
+
+    def of_rows(self, rows: slice, ndim: int) -> Dense:
+        return self if self.bias is None else replace(self, bias=rows_of(self.bias, rows, ndim))
 
     def apply(self, x: Tensor, part: Part = "full") -> Tensor:
         return F.linear(x, self.cache.part(self.weight, part))
@@ -154,28 +158,25 @@ class Dense(Shares):
     def transpose(self, values: Tensor, part: Part = "full") -> Tensor:
         return values @ self.cache.part(self.weight, part)
 
-    def share(self, values: Tensor, x: Tensor, part: Part = "full") -> Tensor:
-        if x.ndim != 2 or not values.is_contiguous():
-            return Shares.share(self, values, x, part)
-        weight, back = self.cache.part(self.weight, part), torch.empty_like(x)
-        for rows in blocks(x):
-            torch.mm(values[rows], weight, out=back[rows]).mul_(x[rows])
-        return back
+    def _joined(self, signs: Sequence[Signs], which: int) -> Tensor:
+        return self.cache.joined(self.weight, tuple((sign[which],) for sign in signs), (0, 1))
 
-    def apply_by_sign(self, x: Tensor, plus: Part, minus: Part) -> Tensor:
-        above, below = self.cache.part(self.weight, plus), self.cache.part(self.weight, minus)
-        sums = [F.linear(x[rows].clamp(min=0), above).add_(F.linear(x[rows].clamp(max=0), below)) for rows in blocks(x)]
-        return torch.cat(sums)
+    def sums(self, x: Tensor, signs: Sequence[Signs], mixed: bool) -> Tensor:
+        above = x.clamp(min=0) if mixed else x
+        sums = F.linear(above, self._joined(signs, 0))
+        return sums.add_(F.linear(x - above, self._joined(signs, 1))) if mixed else sums
 
-    def share_by_sign(self, values: Tensor, x: Tensor, plus: Part, minus: Part) -> Tensor:
-        if x.ndim != 2 or not values.is_contiguous():
-            return Shares.share_by_sign(self, values, x, plus, minus)
-        above, below = self.cache.part(self.weight, plus), self.cache.part(self.weight, minus)
-        back = torch.empty_like(x)
-        for rows in blocks(x):
-            torch.mm(values[rows], above, out=back[rows]).mul_(x[rows].clamp(min=0))
-            back[rows].add_((values[rows] @ below).mul_(x[rows].clamp(max=0)))
-        return back
+    def share(self, values: Tensor, x: Tensor, room: Tensor | None = None) -> Tensor:
+        return times(torch.matmul(values, self.weight, out=room), x)
+
+    def shares(
+        self, values: Tensor, x: Tensor, signs: Sequence[Signs], mixed: bool, room: Tensor | None = None
+    ) -> Tensor:
+        back = torch.matmul(values, self._joined(signs, 0), out=room)
+        if not mixed:
+            return times(back, x)
+        above = x.clamp(min=0)
+        return times(back, above).addcmul_(values @ self._joined(signs, 1), above.sub_(x), value=-1)
 
     def combined(self, coefficients: Tensor) -> PerSampleDense:
         """The map to one output per sample that is ``coefficients`` (N, outputs) times this map's outputs."""
@@ -235,94 +236,6 @@ class Product(Shares):
 
 
 @dataclass
-class Convolution(Shares):
-    """Convolution or transposed convolution in 1, 2 or 3 dimensions, zero padding included.
-
-    ``margin`` is zero padding on the far side only, which ``padding="same"`` with an even kernel needs.
-    """
-
-    weight: Tensor
-    bias: Tensor | None
-    input_shape: torch.Size
-    stride: tuple[int, ...]
-    padding: tuple[int, ...]
-    dilation: tuple[int, ...]
-    groups: int
-    cache: WeightCache = field(repr=False)
-    transposed: bool = False
-    output_padding: tuple[int, ...] = ()
-    margin: tuple[int, ...] = ()
-    signed: bool = True
-
-    def _padded(self, x: Tensor) -> Tensor:
-        if not any(self.margin):
-            return x
-        return F.pad(x, [side for extent in reversed(self.margin) for side in (0, extent)])
-
-    def apply(self, x: Tensor, part: Part = "full") -> Tensor:
-        return self._convolve(x, self.cache.part(self.weight, part, channels_last=channels_last(x)))
-
-    def apply_by_sign(self, x: Tensor, plus: Part, minus: Part) -> Tensor:
-        if self.groups > 1:
-            return Shares.apply_by_sign(self, x, plus, minus)
-        signs = torch.cat([x.clamp(min=0), x.clamp(max=0)], 1)
-        return self._convolve(signs, self._both(plus, minus, signs))
-
-    def share_by_sign(self, values: Tensor, x: Tensor, plus: Part, minus: Part) -> Tensor:
-        if self.groups > 1:
-            return Shares.share_by_sign(self, values, x, plus, minus)
-        shape = torch.Size((x.shape[0], 2 * x.shape[1], *x.shape[2:]))
-        above, below = self._carry_back(values, self._both(plus, minus, values), shape).chunk(2, 1)
-        return above.mul_(x.clamp(min=0)).add_(below.mul_(x.clamp(max=0)))
-
-    def _both(self, plus: Part, minus: Part, like: Tensor) -> Tensor:
-        """Weights of one convolution of the positive and the negative part of an input as twice its channels."""
-        axis = 0 if self.transposed else 1
-        return self.cache.part(self.weight, plus, minus, axis=axis, channels_last=channels_last(like))
-
-    def _convolve(self, x: Tensor, weight: Tensor) -> Tensor:
-        output_padding = self.output_padding or (0,) * len(self.stride)
-        return torch.convolution(
-            self._padded(x),
-            weight,
-            None,
-            self.stride,
-            self.padding,
-            self.dilation,
-            self.transposed,
-            output_padding,
-            self.groups,
-        )
-
-    def transpose(self, values: Tensor, part: Part = "full") -> Tensor:
-        weight = self.cache.part(self.weight, part, channels_last=channels_last(values))
-        return self._carry_back(values, weight, self.input_shape)
-
-    def _carry_back(self, values: Tensor, weight: Tensor, shape: torch.Size) -> Tensor:
-        spatial = shape[-len(self.stride) :]
-        margin = self.margin or (0,) * len(spatial)
-        padded = [size + extent for size, extent in zip(spatial, margin)]
-        like = values.new_empty(1).expand(*shape[: -len(spatial)], *padded)  # its values are not read
-        back = torch.ops.aten.convolution_backward(
-            values,
-            like,
-            weight,
-            None,
-            self.stride,
-            self.padding,
-            self.dilation,
-            self.transposed,
-            self.output_padding or (0,) * len(spatial),
-            self.groups,
-            (True, False, False),
-        )[0]
-        if any(margin):
-            for axis, size in enumerate(spatial, start=-len(spatial)):
-                back = back.narrow(axis, 0, size)
-        return back
-
-
-@dataclass
 class Diagonal(Shares):
     """``x * weight`` element by element: batch norm in eval, or a constant added (weight one). Input and output
     have one shape.
@@ -339,17 +252,21 @@ class Diagonal(Shares):
     def apply(self, x: Tensor, part: Part = "full") -> Tensor:
         return x if self.weight is None else x * self.cache.part(self.weight, part)
 
-    def apply_by_sign(self, x: Tensor, plus: Part, minus: Part) -> Tensor:
-        return self.share_by_sign(torch.ones_like(x[:1]), x, plus, minus)
+    def of_rows(self, rows: slice, ndim: int) -> Diagonal:
+        return replace(self, weight=rows_of(self.weight, rows, ndim), bias=rows_of(self.bias, rows, ndim))
 
-    def share_by_sign(self, values: Tensor, x: Tensor, plus: Part, minus: Part) -> Tensor:
+    def sums(self, x: Tensor, signs: Sequence[Signs], mixed: bool) -> Tensor:
+        ((part, _),) = signs
         terms = self.apply(x)
-        if isinstance(plus, str):
-            terms = terms.clamp_(min=0) if plus == "positive" else terms.clamp_(max=0)
-        else:
-            of_sign = terms.clamp(min=0) if plus[0] == "positive" else terms.clamp(max=0)
-            terms = terms.add_(of_sign, alpha=plus[1])
-        return terms.mul_(values)
+        if isinstance(part, str):
+            return terms.clamp_(min=0) if part == "positive" else terms.clamp_(max=0)
+        of_sign = terms.clamp(min=0) if part[0] == "positive" else terms.clamp(max=0)
+        return terms.add_(of_sign, alpha=part[1])
+
+    def shares(
+        self, values: Tensor, x: Tensor, signs: Sequence[Signs], mixed: bool, room: Tensor | None = None
+    ) -> Tensor:
+        return self.sums(x, signs, mixed).mul_(values)
 
     transpose = apply
 
@@ -377,11 +294,16 @@ class Fixed(Shares):
 
 @dataclass
 class Sum(Shares):
-    """The sum of a stack of terms along its first axis: the terms of ``a + b`` are its inputs."""
+    """The sum of a stack of terms along its first axis: the terms of ``a + b`` are its inputs. ``rows`` are those of
+    the sum.
+    """
 
     terms: int
     bias: Tensor | None = None
     signed: bool = False
+
+    def of_rows(self, rows: slice, ndim: int) -> Sum:
+        return self
 
     def apply(self, x: Tensor, part: Part = "full") -> Tensor:
         return x.sum(0)

@@ -12,7 +12,7 @@ from torch import Tensor
 from geoxai.attribution.lrp.arithmetic import Crossing, propagate
 from geoxai.attribution.lrp.graph import Node, Value, replace_tensors, tensors_in
 from geoxai.attribution.lrp.ledger import Ledger
-from geoxai.attribution.lrp.maps import LinearMap, Sum
+from geoxai.attribution.lrp.maps import LinearMap, Sum, room_like
 from geoxai.attribution.lrp.rules import Rule, WSquare, ZBox
 
 WEIGHTED = frozenset({"linear", "conv"})
@@ -28,6 +28,10 @@ class MapNode(Node):
         super().__init__(op, inputs, inputs[0].shape, [crossing.z.shape])
         self.crossing = crossing
         self.groups = frozenset({group, "all"} | ({"weighted"} if group in WEIGHTED else set()))
+
+    def release(self) -> None:
+        super().release()
+        del self.crossing
 
     def rectify(self, z: Tensor) -> None:
         """Keep what a ReLU made of the output instead of the output: the next operation keeps that anyway."""
@@ -59,12 +63,24 @@ class SumNode(MapNode):
         super().__init__(op, "sum", inputs, Crossing(Sum(len(terms)), z, z, sample, nonnegative))
         self.terms = terms
 
+    def release(self) -> None:
+        super().release()
+        self.terms = []
+
     def backward(self, relevances: list[Tensor | None], rule: Rule | None, ledger: Ledger) -> list[Tensor | None]:
         (relevance,) = relevances
         assert rule is not None
         assert relevance is not None
-        stacked = torch.stack([term.expand_as(self.crossing.z) for term in self.terms])
-        shares = propagate(rule, replace(self.crossing, a=stacked), relevance, ledger)
+        z = self.crossing.z
+        terms = [term.expand_as(z) for term in self.terms]
+        shares = [room_like(z) for _ in terms]
+        begin = 0
+        for block in self.crossing.blocks():
+            rows = slice(begin, begin + len(block.z)) if block is not self.crossing else slice(None)
+            begin += len(block.z)
+            of_block = replace(block, a=torch.stack([term[rows] for term in terms]))
+            for share, part in zip(shares, propagate(rule, of_block, relevance[rows], ledger)):
+                share[rows] = part
         return [share.sum_to_size(value.shape) for share, value in zip(shares, self.inputs)]
 
 
@@ -121,6 +137,10 @@ class DerivativeNode(Node):
         self.samples = samples
         self.born = born
         self.order: tuple[int, ...] | None = None  # of axes, where the operation permutes them and nothing else
+
+    def release(self) -> None:
+        super().release()
+        self.leaves, self.outputs = [], []
 
     def backward(self, relevances: list[Tensor | None], rule: Rule | None, ledger: Ledger) -> list[Tensor | None]:
         present = [i for i, relevance in enumerate(relevances) if relevance is not None]

@@ -23,7 +23,8 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from geoxai.attribution.calls import names_in
 from geoxai.attribution.lrp import memory
 from geoxai.attribution.lrp.graph import Node, Value, tensors_in
-from geoxai.attribution.lrp.maps import WeightCache, channels_last
+from geoxai.attribution.lrp.maps import channels_last
+from geoxai.attribution.lrp.weights import CHANNELS_LAST, WeightCache
 
 # Operations that make a view where the order of elements in memory allows it, and others that show that order; through
 # the last ones memory could be written from outside torch.
@@ -70,9 +71,9 @@ class Tape:
 
     def laid_out(self, x: Tensor) -> Tensor:
         """``x`` as convolutions like it best: images of single precision on a processor with channels last."""
-        if self.plain or x.device.type != "cpu" or x.ndim != 4 or x.dtype != torch.float32:
+        if self.plain or x.device.type != "cpu" or x.ndim not in CHANNELS_LAST or x.dtype != torch.float32:
             return x
-        return x.contiguous(memory_format=torch.channels_last)
+        return x.contiguous(memory_format=CHANNELS_LAST[x.ndim])
 
     def in_order(self, tensor: Tensor, name: str) -> Tensor:
         """``tensor`` with its elements in memory as in a plain pass, for an operation ``name`` that looks there."""

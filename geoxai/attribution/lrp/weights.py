@@ -1,0 +1,83 @@
+"""Parts of the weights of linear maps: what the rules keep of them, computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+PARTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "full": lambda w: w,
+    "positive": lambda w: w.clamp(min=0),
+    "negative": lambda w: w.clamp(max=0),
+    "absolute": torch.abs,
+    "square": lambda w: w * w,
+    "ones": torch.ones_like,
+}
+
+CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}  # by number of axes
+
+Part = str | tuple[str, float]
+Signs = tuple[Part, Part]  # the parts that positive and that negative inputs meet
+
+
+def favoured(sign: str, gamma: float) -> tuple[str, float]:
+    """The part of weights in which those of one sign count ``1 + gamma`` times."""
+    return sign, gamma
+
+
+def opposite(sign: str) -> str:
+    """The other one of ``positive`` and ``negative``."""
+    return "negative" if sign == "positive" else "positive"
+
+
+class WeightCache:
+    """Parts of weights, computed once per call of the engine. Weights are kept alive so that ids stay theirs."""
+
+    def __init__(self) -> None:
+        self._parts: dict[tuple, tuple[Tensor, Tensor]] = {}
+
+    def part(self, weight: Tensor, part: Part, channels_last: bool = False) -> Tensor:
+        """``part`` of ``weight``."""
+        return self.joined(weight, ((part,),), (0, 1), channels_last)
+
+    def joined(
+        self,
+        weight: Tensor,
+        parts: tuple[tuple[Part, ...], ...],
+        axes: tuple[int, int],
+        channels_last: bool = False,
+        span: tuple[int, int] | None = None,
+    ) -> Tensor:
+        """Several parts of ``weight`` as one: rows of ``parts`` follow each other along the first of ``axes`` (of the
+        outputs), the parts of a row along the second (of the inputs; from the second part on, only those of ``span``).
+        """
+        if parts == (("full",),) and not channels_last:
+            return weight
+        key = (id(weight), weight._version, parts, axes, channels_last, span)
+        if key not in self._parts:
+            some = weight if span is None else weight.narrow(axes[1], span[0], span[1] - span[0])
+            rows = [
+                _joined([_part(some if n else weight, part) for n, part in enumerate(row)], axes[1]) for row in parts
+            ]
+            joined = _joined(rows, axes[0])
+            if channels_last:
+                joined = joined.contiguous(memory_format=CHANNELS_LAST[joined.ndim])
+            self._parts[key] = (weight, joined)
+        return self._parts[key][1]
+
+    def forget_computed(self) -> None:
+        """Drop the parts of weights that are no parameters: the next forward computes such weights anew."""
+        self._parts = {key: pair for key, pair in self._parts.items() if isinstance(pair[0], torch.nn.Parameter)}
+
+
+def _joined(tensors: list[Tensor], axis: int) -> Tensor:
+    return tensors[0] if len(tensors) == 1 else torch.cat(tensors, axis)
+
+
+def _part(weight: Tensor, part: Part) -> Tensor:
+    if isinstance(part, str):
+        return PARTS[part](weight)
+    sign, gamma = part
+    return weight.add(PARTS[sign](weight), alpha=gamma)

@@ -1,0 +1,54 @@
+"""Rules work block by block of samples on large tensors; the maps must not tell."""
+
+import pytest
+import torch
+from torch import nn
+
+from geoxai.attribution import attribute
+from geoxai.attribution.lrp import arithmetic, convolution, maps
+
+
+class Skip(nn.Module):
+    """Mixed signs, norms, sums, concatenation and pools."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(2, 3, 3, padding=1), nn.Conv2d(3, 3, 3, padding=1, groups=3)
+        self.norm, self.up = nn.BatchNorm2d(3).eval(), nn.ConvTranspose2d(3, 3, 2, stride=2)
+        self.last, self.dense = nn.Conv2d(6, 4, 1), nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = torch.relu(self.norm(self.first(x)))
+        y = y + self.second(y)
+        y = torch.cat([self.up(nn.functional.avg_pool2d(y, 2)), y], 1)
+        return self.dense(torch.relu(self.last(y)).amax((2, 3)))
+
+
+@pytest.mark.parametrize("bias", ["absorb", "ignore", "distribute"])
+@pytest.mark.parametrize("rules", ["zero", "epsilon", "gamma", "alpha1_beta0", "alpha2_beta1", "flat", "w_square"])
+def test_blocks_of_samples_give_the_maps_of_all_at_once(rules: str, bias: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(3)
+    network, x = Skip().double().eval(), torch.randn(5, 2, 6, 8, dtype=torch.float64)
+    options = {} if rules in ("flat", "w_square") else {"bias": bias}
+    whole = attribute(network, x, rules=rules, target=1, **options)
+    monkeypatch.setattr(arithmetic, "BLOCK", 2 * 3 * 6 * 8 // torch.get_num_threads())
+    monkeypatch.setattr(convolution, "FAST_FROM", 0)
+    monkeypatch.setattr(maps, "LARGE", 1)
+    pieces = attribute(network, x, rules=rules, target=1, **options)
+    scale = float(whole.relevance.abs().max())
+    torch.testing.assert_close(pieces.relevance, whole.relevance, rtol=1e-12, atol=1e-12 * scale)
+    for term in ("bias", "stabiliser", "lost"):
+        torch.testing.assert_close(getattr(pieces, term), getattr(whole, term), rtol=1e-10, atol=1e-10 * scale)
+
+
+def test_dense_sums_by_sign_that_cancel_are_computed_apart() -> None:
+    """One tiny positive contribution among large negative ones: half of (sum + magnitudes) has no digit of it."""
+    network = nn.Linear(3, 1).eval()
+    with torch.no_grad():
+        network.weight.copy_(torch.tensor([[1.0, 1.0, 1.0]]))
+        network.bias.fill_(0.0)
+    x = torch.tensor([[1e-6, -3.0, -5.0]])
+    found = attribute(network, x, rules="alpha2_beta1", target=0)
+    value = float(x.double().sum())
+    expected = torch.tensor([[2 * value, -(value * 3 / 8), -(value * 5 / 8)]])
+    torch.testing.assert_close(found.relevance, expected, rtol=1e-6, atol=0)
