@@ -52,3 +52,25 @@ def test_dense_sums_by_sign_that_cancel_are_computed_apart() -> None:
     value = float(x.double().sum())
     expected = torch.tensor([[2 * value, -(value * 3 / 8), -(value * 5 / 8)]])
     torch.testing.assert_close(found.relevance, expected, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("dense", [True, False])
+@pytest.mark.parametrize("bias", ["absorb", "ignore", "distribute"])
+@pytest.mark.parametrize("rules", ["zero", "epsilon", "gamma", "alpha1_beta0", "alpha2_beta1"])
+def test_outputs_kept_as_a_relu_left_them_give_the_same_maps(rules: str, bias: str, dense: bool) -> None:
+    """The engine knows less of what a clamp does, and keeps the sums before it as they are."""
+    torch.manual_seed(5)
+    layer = nn.Linear(3, 40) if dense else nn.Conv2d(2, 20, 3)
+    last, x = nn.LazyLinear(2), torch.randn(30, *((3,) if dense else (2, 4, 4)), dtype=torch.float64)
+    with torch.no_grad():
+        layer.bias.mul_(5)  # of either sign: often it alone decides the sign of the sum
+
+    def network(activation: nn.Module) -> nn.Module:
+        return nn.Sequential(layer, activation, nn.Flatten(), last).double().eval()
+
+    network(nn.ReLU())(x)
+    rectified = attribute(network(nn.ReLU()), x, rules=rules, bias=bias, target=1)
+    plain = attribute(network(nn.Hardtanh(0, 1e9)), x, rules=rules, bias=bias, target=1)
+    scale = float(plain.relevance.abs().max())
+    torch.testing.assert_close(rectified.relevance, plain.relevance, rtol=1e-9, atol=1e-11 * scale)
+    torch.testing.assert_close(rectified.lost, plain.lost, rtol=1e-9, atol=1e-11 * scale)

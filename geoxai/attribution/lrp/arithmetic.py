@@ -47,16 +47,17 @@ class Crossing:
 
     def exact_z(self, relevance: Tensor) -> Tensor:
         """``z``, computed again if it was kept rectified and relevance arrives where the ReLU was shut."""
-        if self.rectified and not torch.equal(only_where_positive(relevance, self.z), relevance):
+        if self.rectified and holds(only_where_positive(relevance, self.z).sub_(relevance)):
             self.z = self.map.apply(self.a)
             if self.map.bias is not None:
                 self.z = self.z + self.map.bias
             self.rectified = False
         return self.z
 
-    def sums(self, signs: Sequence[str], relevance: Tensor) -> Tensor:
+    def sums(self, signs: Sequence[str], relevance: Tensor, alone: bool) -> Tensor:
         """Sums of the contributions of each sign (``positive`` or ``negative``), per output, stacked along the map's
-        own axis where there are several. The caller may overwrite them. ``relevance`` tells which outputs matter.
+        own axis where there are several. The caller may overwrite them. ``relevance`` tells which outputs matter;
+        ``alone`` is said by a caller that divides by them as they are, without the bias.
         """
         if not self.map.signed:
             (sign,) = signs
@@ -67,40 +68,44 @@ class Crossing:
             part = self.z if self.map.bias is None else self.map.apply(self.a)
             return part.clone() if self.map.bias is None or part.data_ptr() == self.a.data_ptr() else part
         if not self.is_nonnegative and isinstance(self.map, Dense | Convolution):
-            found = self._by_magnitude(signs, relevance)
+            found = self._by_magnitude(signs, relevance, alone)
             if found is not None:
                 return found
         return self.map.sums(self.a, [(sign, opposite(sign)) for sign in signs], not self.is_nonnegative)
 
-    def _by_magnitude(self, signs: Sequence[str], relevance: Tensor) -> Tensor | None:
+    def _by_magnitude(self, signs: Sequence[str], relevance: Tensor, alone: bool) -> Tensor | None:
         """Sums by sign as half of what the sum of magnitudes and the plain sum have together, or apart: one map
         instead of two. None where that cancels.
         """
         z = self.exact_z(relevance)
-        rectified = self.rectified and list(signs) == ["positive"]  # where z > 0, P + b+ is over half of the magnitude
+        b = self.map.bias
+        # where z > 0, P + b+ is over half of the magnitude
+        rectified = self.rectified and list(signs) == ["positive"] and (b is None or not alone)
         if not rectified and not isinstance(self.map, Dense):
             return None
-        b = self.map.bias
         plain, magnitude = z if b is None else z - b, self.map.apply(self.a.abs(), "absolute")
         sums = [(plain + magnitude if sign == "positive" else plain - magnitude).mul_(0.5) for sign in signs]
         if not rectified:
-            enough = CANCELS * (magnitude if b is None else magnitude + b.abs())
+            enough = CANCELS * (magnitude if b is None else magnitude + b.abs())  # z - b has the rounding of b, too
             if any(bool(((found.abs() < enough) & (relevance != 0)).any()) for found in sums):
                 return None
         return _joined(sums, self.map.stacks)
 
-    def shares(self, signs: Sequence[str], s: Tensor, gamma: float | None = None) -> Tensor:
+    def shares(
+        self, signs: Sequence[str], s: Tensor, gamma: float | None = None, room: Tensor | None = None
+    ) -> Tensor:
         """``sum_j z_ij s_j`` over contributions of one sign, per input, added up over ``signs`` as ``sums`` stacks
-        them. With ``gamma`` over all contributions, those of that sign ``1 + gamma`` times.
+        them, in ``room`` if there is some. With ``gamma`` over all contributions, those of that sign ``1 + gamma``
+        times.
         """
         if self.map.signed:
             parts: list[Signs] = [(sign, opposite(sign)) for sign in signs]
             if gamma is not None:
                 parts = [(favoured(sign, gamma), favoured(opposite(sign), gamma)) for sign in signs]
-            return self.map.shares(s, self.a, parts, not self.is_nonnegative, self.room)
+            return self.map.shares(s, self.a, parts, not self.is_nonnegative, room)
         (sign,) = signs
         of_sign = self.a.clamp(min=0) if sign == "positive" else self.a.clamp(max=0)
-        return self.map.share(s, of_sign if gamma is None else self.a.add(of_sign, alpha=gamma), self.room)
+        return self.map.share(s, of_sign if gamma is None else self.a.add(of_sign, alpha=gamma), room)
 
     @cached_property
     def connected(self) -> Tensor:
@@ -136,6 +141,11 @@ def only_where_positive(values: Tensor, condition: Tensor) -> Tensor:
     return torch.ops.aten.threshold_backward(values, condition, 0)
 
 
+def holds(values: Tensor) -> bool:
+    """Whether any of ``values``, which are overwritten, differs from 0; faster than comparing."""
+    return bool(values.abs_().amax() > 0)
+
+
 def propagate(rule: Rule, crossing: Crossing, relevance: Tensor, ledger: Ledger) -> Tensor:
     """Relevance of the input, shaped like ``crossing.a``; the rest is entered in ``ledger``. ``relevance`` is
     overwritten.
@@ -152,8 +162,7 @@ def propagate(rule: Rule, crossing: Crossing, relevance: Tensor, ledger: Ledger)
     begin = 0
     for block in blocks:
         rows = slice(begin, begin + len(block.z))
-        if back is not relevance:
-            block.room = back[rows]
+        block.room = back[rows]
         part = _propagate(rule, block, relevance[rows], ledger)
         if part is not block.room:
             back[rows] = part
@@ -191,22 +200,19 @@ def _propagate(rule: Rule, crossing: Crossing, relevance: Tensor, ledger: Ledger
     )
 
 
-def _divide(relevance: Tensor, denominator: Tensor, sample: Tensor, ledger: Ledger) -> Tensor:
-    """``R / denominator`` in the memory of R, 0 where the denominator is 0; the relevance there is lost."""
-    if not bool(denominator.abs().amin() > 0):
-        none = zeros(denominator)
-        lost = relevance * none
-        ledger.add("lost", lost, sample)
-        relevance.sub_(lost)
-        denominator = none.add_(denominator)
-    return relevance.div_(denominator)
-
-
-def zeros(values: Tensor) -> Tensor:
-    """1 where ``values`` are 0, else 0, as numbers of their type: arithmetic on these is many times faster than on
-    masks.
+def _divide(
+    relevance: Tensor, denominator: Tensor, sample: Tensor, ledger: Ledger, positive: bool = False
+) -> Tensor:
+    """``R / denominator``, 0 where the denominator is 0; the relevance there is lost. R is overwritten. ``positive``:
+    no denominator is negative where it matters.
     """
-    return values.sign().abs_().neg_().add_(1)
+    size = denominator if positive else denominator.abs()
+    if bool(size.amin() > 0):
+        return relevance.div_(denominator)
+    there = only_where_positive(relevance, size)
+    ledger.add("lost", relevance.sub_(there), sample)
+    size = size.clamp(min=torch.finfo(size.dtype).tiny)
+    return there.div_(size if positive else size.copysign_(denominator))
 
 
 def _absorb(crossing: Crossing, terms: dict[str, Tensor | None], bias: str, ledger: Ledger) -> Tensor | None:
@@ -230,6 +236,9 @@ def _epsilon(crossing: Crossing, relevance: Tensor, eps: float, bias: str, ledge
     stabiliser = None
     if eps == 0:
         s = _divide(relevance, z, crossing.sample, ledger)
+    elif crossing.rectified and z is crossing.z:  # where relevance is, z is positive
+        s = relevance.div_(z + eps)
+        stabiliser = s * eps
     else:
         stabiliser = torch.copysign(z.new_tensor(eps), z)  # a z of -0.0 has no contributions, its sign does not matter
         s = relevance.div_(z + stabiliser)  # never 0
@@ -248,9 +257,9 @@ def _gamma(crossing: Crossing, relevance: Tensor, gamma: float, bias: str, ledge
     if b is not None and bias == "ignore":
         z, b = z - b, None
     plus, minus = (0, 0) if b is None else (b.clamp(min=0), b.clamp(max=0))
-    denominator = crossing.sums(["positive"], relevance)
+    denominator = crossing.sums(["positive"], relevance, False)
     # under a ReLU there is no relevance where z < 0
-    below = not crossing.rectified and bool(only_where_positive(relevance, -z).abs_().amax() > 0)
+    below = not (crossing.rectified and z is crossing.z) and holds(only_where_positive(relevance, -z))
     if below:
         # N = (sum of all) - P does not cancel where it is used: there z < 0, so |N| > P or the bias is < 0.
         others = z - (0 if b is None else b) - denominator + minus
@@ -269,9 +278,10 @@ def _gamma(crossing: Crossing, relevance: Tensor, gamma: float, bias: str, ledge
             taken = of_sign * (b + gamma * bias_part) + (0 if taken is None else taken)
         elif b is not None:
             ledger.add_product("bias", of_sign, b + gamma * bias_part, crossing.sample)
-    back = None
-    for together in _together(crossing, list(parts)):
-        share = crossing.shares(together, _joined([parts[sign][0] for sign in together], crossing.map.stacks), gamma)
+    back, groups = None, _together(crossing, list(parts))
+    for together in groups:
+        of_signs = _joined([parts[sign][0] for sign in together], crossing.map.stacks)
+        share = crossing.shares(together, of_signs, gamma, crossing.room if len(groups) == 1 else None)
         back = share if back is None else back.add_(share)
     extra = None if taken is None else _absorb(crossing, {"bias": taken}, bias, ledger)
     assert back is not None
@@ -283,8 +293,9 @@ def _alpha_beta(crossing: Crossing, relevance: Tensor, alpha: float, beta: float
     signs = [sign for sign, weight in weights.items() if weight != 0]
     axis = crossing.map.stacks
     back, taken = None, None
-    for together in _together(crossing, signs):
-        sums = crossing.sums(together, relevance)
+    groups = _together(crossing, signs)
+    for together in groups:
+        sums = crossing.sums(together, relevance, bias == "ignore")
         r = relevance
         if signs != ["positive"] or alpha != 1:
             r = _joined([relevance * weights[sign] for sign in together], axis)
@@ -293,13 +304,13 @@ def _alpha_beta(crossing: Crossing, relevance: Tensor, alpha: float, beta: float
             b = b if axis is None else _along(b, crossing.z, axis)
             b = _joined([b.clamp(min=0) if sign == "positive" else b.clamp(max=0) for sign in together], axis)
             sums.add_(b)
-        s = _divide(r, sums, crossing.sample, ledger)
+        s = _divide(r, sums, crossing.sample, ledger, together == ["positive"])
         if b is not None and bias == "distribute":
             for of_sign in (s * b).chunk(len(together), axis or 0):
                 taken = of_sign if taken is None else taken + of_sign
         elif b is not None and bias == "absorb":
             ledger.add_product("bias", s, b, crossing.sample)
-        share = crossing.shares(together, s)
+        share = crossing.shares(together, s, None, crossing.room if len(groups) == 1 else None)
         back = share if back is None else back.add_(share)
     extra = None if taken is None else _absorb(crossing, {"bias": taken}, bias, ledger)
     assert back is not None  # alpha is at least 1

@@ -71,10 +71,10 @@ class Convolution(Shares):
             return Shares.shares(self, values, x, signs, mixed)
         channels = x.shape[1]
         if not mixed:
-            return times(self._carry_back(values, self._joined(signs, None, values), channels), x)
+            return times(self._carry_back(values, self._joined(signs, None, values), channels), x, room)
         first, last = span = _with_negatives(x)
         carried = self._carry_back(values, self._joined(signs, span, values), channels + last - first)
-        back = times(carried[:, :channels], x.clamp(min=0))
+        back = times(carried[:, :channels], x.clamp(min=0), room)
         back[:, first:last].addcmul_(carried[:, channels:], x[:, first:last].clamp(max=0))
         return back
 

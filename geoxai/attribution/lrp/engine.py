@@ -184,6 +184,7 @@ def backward(
                 give(value, relevance)
             if last:
                 node.release()
+    ledger.close()
     return [
         torch.zeros(value.shape, dtype=planned.relevance.dtype, device=planned.relevance.device) if r is None else r
         for value, r in zip(tape.inputs, arrived)

@@ -18,38 +18,13 @@ from geoxai.errors import GeoxaiError
 TERMS = ("bias", "stabiliser", "lost")
 
 
-def sum_per_sample(values: Tensor, sample: Tensor, samples: int) -> Tensor:
-    """Float64 sums (samples,) of ``values`` over the elements of each sample; ``sample`` broadcasts to ``values``."""
-    axes = [axis for axis in range(values.ndim) if sample.shape[axis] == 1]
-    values = _sum(values, axes)
-    ids = sample.expand(values.shape).reshape(-1)
-    total = torch.zeros(samples + 1, dtype=torch.float64, device=values.device)
-    total.index_add_(0, torch.where(ids < 0, samples, ids), values.reshape(-1).to(torch.float64))
-    if total[samples] != 0:
-        raise GeoxaiError(
-            "relevance reached values that belong to no sample; the account of this network cannot be kept"
-        )
-    return total[:samples]
-
-
 def _sum(values: Tensor, axes: list[int]) -> Tensor:
-    """Float64 sums over ``axes``, kept as axes of size 1. What lies together in memory is summed in its own precision,
-    which saves a copy.
+    """Float64 sums over ``axes``, kept as axes of size 1. All but the first are summed in the values' own precision
+    (pairwise, as torch does), which saves a copy.
     """
-    nearest = min(range(values.ndim), key=lambda axis: (values.stride(axis), -axis), default=0)
-    if nearest in axes and values.ndim > 2:
-        values = values.sum(dim=nearest, keepdim=True)
-    return values.sum(dim=axes, keepdim=True, dtype=torch.float64) if axes else values.to(torch.float64)
-
-
-def _sum_over_channels(values: Tensor, constant: Tensor) -> Tensor | None:
-    """``values * constant`` summed over axis 1, for a constant that varies along that axis only; else None."""
-    flat = constant.reshape(-1)
-    if values.ndim < 3 or constant.ndim < values.ndim - 1 or flat.numel() != values.shape[1]:
-        return None
-    if constant.shape[1 - values.ndim] != flat.numel() or flat.dtype != values.dtype:
-        return None
-    return torch.matmul(values.movedim(1, -1), flat).unsqueeze(1)
+    if len(axes) > 1:
+        values = values.sum(dim=axes[1:], keepdim=True)
+    return values.sum(dim=axes[:1], keepdim=True, dtype=torch.float64) if axes else values.to(torch.float64)
 
 
 class Ledger:
@@ -57,20 +32,33 @@ class Ledger:
 
     def __init__(self, samples: int, device: torch.device):
         self.samples = samples
-        self.bias = torch.zeros(samples, dtype=torch.float64, device=device)
-        self.stabiliser = torch.zeros_like(self.bias)
-        self.lost = torch.zeros_like(self.bias)
+        # one place more, for values of no sample
+        self._sums = {term: torch.zeros(samples + 1, dtype=torch.float64, device=device) for term in TERMS}
+
+    @property
+    def bias(self) -> Tensor:
+        """What stayed with biases and constants."""
+        return self._sums["bias"][:-1]
+
+    @property
+    def stabiliser(self) -> Tensor:
+        """What stabilisers took."""
+        return self._sums["stabiliser"][:-1]
+
+    @property
+    def lost(self) -> Tensor:
+        """What had no receiver."""
+        return self._sums["lost"][:-1]
 
     def add(self, term: str, values: Tensor, sample: Tensor) -> None:
-        """Add what ``values`` (of an operation's output shape) sum to in each sample."""
-        getattr(self, term).add_(sum_per_sample(values, sample, self.samples))
+        """Add what ``values`` (of an operation's output shape) sum to in each sample; ``sample`` broadcasts to them."""
+        axes = [axis for axis in range(values.ndim) if sample.shape[axis] == 1]
+        values = _sum(values, axes)
+        places = sample.expand(values.shape).reshape(-1).remainder(self.samples + 1)
+        self._sums[term].index_add_(0, places, values.reshape(-1))
 
     def add_product(self, term: str, values: Tensor, constant: Tensor, sample: Tensor) -> None:
         """Add ``values * constant``, summing ``values`` first over the axes along which ``constant`` does not vary."""
-        over_channels = _sum_over_channels(values, constant) if sample.shape[1:].numel() == 1 else None
-        if over_channels is not None:
-            self.add(term, over_channels, sample)
-            return
         constant = constant.to(torch.float64)
         axes = [
             axis
@@ -80,3 +68,10 @@ class Ledger:
         ]
         values = _sum(values, axes)
         self.add(term, values * constant, sample)
+
+    def close(self) -> None:
+        """Raise GeoxaiError where relevance came to values of no sample."""
+        if any(bool(sums[-1] != 0) for sums in self._sums.values()):
+            raise GeoxaiError(
+                "relevance reached values that belong to no sample; the account of this network cannot be kept"
+            )

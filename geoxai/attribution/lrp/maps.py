@@ -54,13 +54,24 @@ def room_like(values: Tensor) -> Tensor:
     return room.permute([axes.index(axis) for axis in range(values.ndim)])
 
 
-def times(values: Tensor, factor: Tensor) -> Tensor:
-    """Their product, in the memory of ``values`` where that is its own and laid out like ``factor``."""
+def times(values: Tensor, factor: Tensor, room: Tensor | None = None) -> Tensor:
+    """Their product, in ``room`` if there is some that fits, else in the memory of ``values`` where that is its own and
+    laid out like ``factor``.
+    """
+    if room is not None and room.shape == values.shape == factor.shape and room.dtype == values.dtype == factor.dtype:
+        return torch.mul(values, factor, out=room)
     if values.shape == factor.shape and values.dtype == factor.dtype:
         if values.stride() == factor.stride() and own_memory(values):
             return values.mul_(factor)
         return torch.mul(values, factor, out=torch.empty_like(factor))
     return values * factor
+
+
+def _apart(room: Tensor | None, values: Tensor) -> Tensor | None:
+    """``room``, unless it is the memory of ``values``."""
+    if room is None or room.untyped_storage().data_ptr() == values.untyped_storage().data_ptr():
+        return None
+    return room
 
 
 class LinearMap(Protocol):
@@ -119,7 +130,7 @@ class Shares:
 
     def share(self: LinearMap, values: Tensor, x: Tensor, room: Tensor | None = None) -> Tensor:
         """See ``LinearMap``."""
-        return times(self.transpose(values), x)
+        return times(self.transpose(values), x, room)
 
     def sums(self: LinearMap, x: Tensor, signs: Sequence[Signs], mixed: bool) -> Tensor:
         """See ``LinearMap``."""
@@ -134,8 +145,8 @@ class Shares:
         """See ``LinearMap``."""
         ((plus, minus),) = signs
         if not mixed:
-            return times(self.transpose(values, plus), x)
-        above = times(self.transpose(values, plus), x.clamp(min=0))
+            return times(self.transpose(values, plus), x, room)
+        above = times(self.transpose(values, plus), x.clamp(min=0), room)
         return above.add_(times(self.transpose(values, minus), x.clamp(max=0)))
 
 
@@ -167,16 +178,17 @@ class Dense(Shares):
         return sums.add_(F.linear(x - above, self._joined(signs, 1))) if mixed else sums
 
     def share(self, values: Tensor, x: Tensor, room: Tensor | None = None) -> Tensor:
-        return times(torch.matmul(values, self.weight, out=room), x)
+        return times(torch.matmul(values, self.weight, out=_apart(room, values)), x, room)
 
     def shares(
         self, values: Tensor, x: Tensor, signs: Sequence[Signs], mixed: bool, room: Tensor | None = None
     ) -> Tensor:
+        room = _apart(room, values)
         back = torch.matmul(values, self._joined(signs, 0), out=room)
         if not mixed:
-            return times(back, x)
+            return times(back, x, room)
         above = x.clamp(min=0)
-        return times(back, above).addcmul_(values @ self._joined(signs, 1), above.sub_(x), value=-1)
+        return times(back, above, room).addcmul_(values @ self._joined(signs, 1), above.sub_(x), value=-1)
 
     def combined(self, coefficients: Tensor) -> PerSampleDense:
         """The map to one output per sample that is ``coefficients`` (N, outputs) times this map's outputs."""
@@ -266,7 +278,7 @@ class Diagonal(Shares):
     def shares(
         self, values: Tensor, x: Tensor, signs: Sequence[Signs], mixed: bool, room: Tensor | None = None
     ) -> Tensor:
-        return self.sums(x, signs, mixed).mul_(values)
+        return times(self.sums(x, signs, mixed), values, room)
 
     transpose = apply
 
