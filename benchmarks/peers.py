@@ -63,21 +63,27 @@ def captum(rules: str) -> Run | None:
             elif isinstance(module, nn.Flatten):
                 module.rule = IdentityRule()
         scores = _Scores(network, case)
-        return LRP(scores).attribute(x.detach().clone(), target=None).detach()
+        relevance = LRP(scores).attribute(x.detach().clone(), target=None).detach()
+        return relevance / scores.last.reshape(-1, *[1] * (x.ndim - 1))
 
     return run
 
 
 class _Scores(nn.Module):
-    """The explained value, one number per sample."""
+    """One number per sample whose derivative is the explained outputs: captum starts relevance there with the
+    derivative, times this number.
+    """
 
     def __init__(self, network: nn.Module, case: Case):
         super().__init__()
         self.network, self.case = network, case
+        self.last = torch.ones(0)
 
     def forward(self, x: Tensor) -> Tensor:
         output = self.network(x)
-        return (output * self.case.coefficients(output)).flatten(1).sum(1)
+        score = (output * output.detach() * self.case.coefficients(output)).flatten(1).sum(1)
+        self.last = score.detach()
+        return score
 
 
 def autolrp(rules: str) -> Run | None:
@@ -96,9 +102,9 @@ def autolrp(rules: str) -> Run | None:
     def run(network: nn.Module, x: Tensor, case: Case) -> Tensor:
         leaf = tensor(x.detach())
         output = network(leaf)
-        (output * case.coefficients(output)).sum().lrp(config=LRPConfig(rule=table, eps=1e-6))
-        scale = network(x).mul(case.coefficients(output)).sum()
-        return torch.as_tensor(leaf.relevance) * scale
+        explained = (output * case.coefficients(output)).sum()
+        explained.lrp(config=LRPConfig(rule=table, eps=1e-6))
+        return torch.as_tensor(leaf.relevance) * torch.as_tensor(explained).detach()
 
     return run
 

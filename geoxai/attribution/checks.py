@@ -81,6 +81,14 @@ def check_model(model: Any) -> None:
         )
 
 
+def check_precision(method: str, precision: str) -> None:
+    """Raise OptionError unless products may be computed in this precision."""
+    if precision not in ("full", "bfloat16"):
+        raise OptionError(unknown("precision", precision, ["full", "bfloat16"]), option="precision")
+    if precision != "full" and method != "lrp":
+        raise OptionError(f"precision {precision!r} is for method lrp, found {method!r}", option="precision")
+
+
 def check_labels(labels: Any, samples: int) -> Tensor | None:
     """One class index per sample, or None."""
     if labels is None:

@@ -6,6 +6,7 @@ from torch import nn
 
 from geoxai.attribution import attribute
 from geoxai.attribution.lrp import arithmetic, convolution, maps
+from geoxai.errors import OptionError
 
 
 class Skip(nn.Module):
@@ -74,3 +75,28 @@ def test_outputs_kept_as_a_relu_left_them_give_the_same_maps(rules: str, bias: s
     scale = float(plain.relevance.abs().max())
     torch.testing.assert_close(rectified.relevance, plain.relevance, rtol=1e-9, atol=1e-11 * scale)
     torch.testing.assert_close(rectified.lost, plain.lost, rtol=1e-9, atol=1e-11 * scale)
+
+
+@pytest.mark.parametrize("rules", ["epsilon", "gamma", "alpha1_beta0", "alpha2_beta1"])
+def test_products_in_bfloat16_change_little_and_say_so(rules: str) -> None:
+    torch.manual_seed(7)
+    network, x = Skip().eval(), torch.randn(4, 2, 16, 16)
+    full = attribute(network, x, rules=rules, target=1)
+    short = attribute(network, x, rules=rules, target=1, precision="bfloat16")
+    off = float((short.relevance - full.relevance).abs().max() / full.relevance.abs().max())
+    assert 0 < off < 0.03
+    assert (full.account, short.account) == ("closed", "approximate")
+    gap = short.target_value - short.relevance.flatten(1).sum(1, dtype=torch.float64) - short.bias
+    size = torch.maximum(short.relevance.abs().flatten(1).sum(1, dtype=torch.float64), short.target_value.abs())
+    gap = (gap - short.stabiliser - short.lost).abs() / size
+    stated = float(short.notes[-1].rpartition(" ")[2])
+    assert float(gap.max()) == pytest.approx(stated, rel=0.06)  # two digits are stated
+    torch.testing.assert_close(short.target_value, full.target_value, rtol=0, atol=0)
+
+
+def test_a_shorter_type_is_for_lrp() -> None:
+    x = torch.randn(2, 2, 4, 4)
+    with pytest.raises(OptionError, match="'bfloat16' is for method lrp, found 'gradient'"):
+        attribute(nn.Flatten().eval(), x, method="gradient", target=1, precision="bfloat16")
+    with pytest.raises(OptionError, match="float16"):
+        attribute(nn.Flatten().eval(), x, target=1, precision="float16")

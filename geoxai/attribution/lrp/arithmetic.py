@@ -91,9 +91,7 @@ class Crossing:
                 return None
         return _joined(sums, self.map.stacks)
 
-    def shares(
-        self, signs: Sequence[str], s: Tensor, gamma: float | None = None, room: Tensor | None = None
-    ) -> Tensor:
+    def shares(self, signs: Sequence[str], s: Tensor, gamma: float | None = None, room: Tensor | None = None) -> Tensor:
         """``sum_j z_ij s_j`` over contributions of one sign, per input, added up over ``signs`` as ``sums`` stacks
         them, in ``room`` if there is some. With ``gamma`` over all contributions, those of that sign ``1 + gamma``
         times.
@@ -200,9 +198,7 @@ def _propagate(rule: Rule, crossing: Crossing, relevance: Tensor, ledger: Ledger
     )
 
 
-def _divide(
-    relevance: Tensor, denominator: Tensor, sample: Tensor, ledger: Ledger, positive: bool = False
-) -> Tensor:
+def _divide(relevance: Tensor, denominator: Tensor, sample: Tensor, ledger: Ledger, positive: bool = False) -> Tensor:
     """``R / denominator``, 0 where the denominator is 0; the relevance there is lost. R is overwritten. ``positive``:
     no denominator is negative where it matters.
     """

@@ -19,7 +19,8 @@ FAST_FROM = 20480  # values along the first four axes (torch 2.13, ConvParams::u
 class Convolution(Shares):
     """Convolution or transposed convolution in 1, 2 or 3 dimensions, zero padding included.
 
-    ``margin`` is zero padding on the far side only, which ``padding="same"`` with an even kernel needs.
+    ``margin`` is zero padding on the far side only, which ``padding="same"`` with an even kernel needs. ``sums``,
+    ``share`` and ``shares`` are computed in the cache's shorter type, if it has one.
     """
 
     weight: Tensor
@@ -64,6 +65,9 @@ class Convolution(Shares):
         both = torch.cat([x.clamp(min=0), x[:, first:last].clamp(max=0)], 1)
         return self._convolve(both, self._joined(signs, span, both))
 
+    def share(self, values: Tensor, x: Tensor, room: Tensor | None = None) -> Tensor:
+        return times(self._carry_back(values, self._joined([("full", "full")], None, values), x.shape[1]), x, room)
+
     def shares(
         self, values: Tensor, x: Tensor, signs: Sequence[Signs], mixed: bool, room: Tensor | None = None
     ) -> Tensor:
@@ -84,12 +88,12 @@ class Convolution(Shares):
         """
         parts = tuple((plus,) if span is None else (plus, minus) for plus, minus in signs)
         axes = (1, 0) if self.transposed else (0, 1)
-        return self.cache.joined(self.weight, parts, axes, channels_last(like), span)
+        return self.cache.joined(self.weight, parts, axes, channels_last(like), span, short=True)
 
     def _convolve(self, x: Tensor, weight: Tensor) -> Tensor:
         output_padding = self.output_padding or (0,) * len(self.stride)
         return torch.convolution(
-            self._padded(x),
+            self._padded(x.to(weight.dtype)),
             weight,
             None,
             self.stride,
@@ -98,7 +102,7 @@ class Convolution(Shares):
             self.transposed,
             output_padding,
             self.groups,
-        )
+        ).to(x.dtype)
 
     def transpose(self, values: Tensor, part: Part = "full") -> Tensor:
         weight = self.cache.part(self.weight, part, channels_last(values))
@@ -110,8 +114,8 @@ class Convolution(Shares):
         shape = (len(values), channels, *(size + extent for size, extent in zip(spatial, margin)))
         layout = CHANNELS_LAST[len(shape)] if channels_last(values) else torch.contiguous_format
         back = torch.ops.aten.convolution_backward(
-            values,
-            torch.empty(shape, dtype=values.dtype, device=values.device, memory_format=layout),  # it is not read
+            values.to(weight.dtype),
+            torch.empty(shape, dtype=weight.dtype, device=values.device, memory_format=layout),  # it is not read
             weight,
             None,
             self.stride,
@@ -121,7 +125,7 @@ class Convolution(Shares):
             self.output_padding or (0,) * len(spatial),
             self.groups,
             (True, False, False),
-        )[0]
+        )[0].to(values.dtype)
         if any(margin):
             for axis, size in enumerate(spatial, start=-len(spatial)):
                 back = back.narrow(axis, 0, size)

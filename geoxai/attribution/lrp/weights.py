@@ -33,10 +33,14 @@ def opposite(sign: str) -> str:
 
 
 class WeightCache:
-    """Parts of weights, computed once per call of the engine. Weights are kept alive so that ids stay theirs."""
+    """Parts of weights, computed once per call of the engine. Weights are kept alive so that ids stay theirs.
 
-    def __init__(self) -> None:
+    ``short`` is the type that weights of single precision have where a map is content with less.
+    """
+
+    def __init__(self, short: torch.dtype = torch.float32) -> None:
         self._parts: dict[tuple, tuple[Tensor, Tensor]] = {}
+        self._short = short
 
     def part(self, weight: Tensor, part: Part, channels_last: bool = False) -> Tensor:
         """``part`` of ``weight``."""
@@ -49,13 +53,15 @@ class WeightCache:
         axes: tuple[int, int],
         channels_last: bool = False,
         span: tuple[int, int] | None = None,
+        short: bool = False,
     ) -> Tensor:
         """Several parts of ``weight`` as one: rows of ``parts`` follow each other along the first of ``axes`` (of the
-        outputs), the parts of a row along the second (of the inputs; from the second part on, only those of ``span``).
+        outputs), the parts of a row along the second (of the inputs; from the second part on, only those of ``span``). ``short``: in the cache's shorter type.
         """
-        if parts == (("full",),) and not channels_last:
+        dtype = self._short if short and weight.dtype == torch.float32 else weight.dtype
+        if parts == (("full",),) and not channels_last and dtype == weight.dtype:
             return weight
-        key = (id(weight), weight._version, parts, axes, channels_last, span)
+        key = (id(weight), weight._version, parts, axes, channels_last, span, dtype)
         if key not in self._parts:
             some = weight if span is None else weight.narrow(axes[1], span[0], span[1] - span[0])
             rows = [
@@ -64,7 +70,7 @@ class WeightCache:
             joined = _joined(rows, axes[0])
             if channels_last:
                 joined = joined.contiguous(memory_format=CHANNELS_LAST[joined.ndim])
-            self._parts[key] = (weight, joined)
+            self._parts[key] = (weight, joined.to(dtype))
         return self._parts[key][1]
 
     def forget_computed(self) -> None:
