@@ -406,7 +406,9 @@ def _joined(parts: list[Attribution], several: bool) -> Attribution:
 
 def _approximate(whole: Attribution, precision: str) -> Attribution:
     """The attribution with a note of how far its account is from closing."""
-    assert whole.bias is not None and whole.stabiliser is not None and whole.lost is not None
+    assert whole.bias is not None
+    assert whole.stabiliser is not None
+    assert whole.lost is not None
     value, taken = whole.target_value, torch.zeros_like(whole.target_value)
     for relevance in whole.relevance:
         axes = tuple(range(value.ndim, relevance.ndim))

@@ -56,7 +56,8 @@ class WeightCache:
         short: bool = False,
     ) -> Tensor:
         """Several parts of ``weight`` as one: rows of ``parts`` follow each other along the first of ``axes`` (of the
-        outputs), the parts of a row along the second (of the inputs; from the second part on, only those of ``span``). ``short``: in the cache's shorter type.
+        outputs), the parts of a row along the second (of the inputs; from the second part on, only those of ``span``).
+        ``short``: in the cache's shorter type.
         """
         dtype = self._short if short and weight.dtype == torch.float32 else weight.dtype
         if parts == (("full",),) and not channels_last and dtype == weight.dtype:
