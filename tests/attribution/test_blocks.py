@@ -20,7 +20,7 @@ class Skip(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = torch.relu(self.norm(self.first(x)))
-        y = y + self.second(y)
+        y = y + self.second(torch.tanh(y - 0.5))
         y = torch.cat([self.up(nn.functional.avg_pool2d(y, 2)), y], 1)
         return self.dense(torch.relu(self.last(y)).amax((2, 3)))
 

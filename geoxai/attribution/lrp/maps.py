@@ -146,8 +146,8 @@ class Shares:
         ((plus, minus),) = signs
         if not mixed:
             return times(self.transpose(values, plus), x, room)
-        above = times(self.transpose(values, plus), x.clamp(min=0), room)
-        return above.add_(times(self.transpose(values, minus), x.clamp(max=0)))
+        below = times(self.transpose(values, minus), x.clamp(max=0))  # first: room may be the memory of values
+        return times(self.transpose(values, plus), x.clamp(min=0), room).add_(below)
 
 
 @dataclass
