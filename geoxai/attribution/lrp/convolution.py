@@ -72,7 +72,7 @@ class Convolution(Shares):
         self, values: Tensor, x: Tensor, signs: Sequence[Signs], mixed: bool, room: Tensor | None = None
     ) -> Tensor:
         if self.groups > 1:
-            return Shares.shares(self, values, x, signs, mixed)
+            return Shares.shares(self, values, x, signs, mixed, room)
         channels = x.shape[1]
         if not mixed:
             return times(self._carry_back(values, self._joined(signs, None, values), channels), x, room)
