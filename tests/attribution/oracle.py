@@ -26,7 +26,7 @@ def ratio(a, b):
 def shares(a, w, b, rule, connected, low=None, high=None):
     """Shares of one neuron's relevance: (per input, bias, stabiliser)."""
     z_i = a * w
-    number = max(connected.sum(), 1)  # a neuron in a gap of a strided transposed convolution has no input
+    number = connected.sum() or 1.0  # a neuron in a gap of a strided transposed convolution has no input
     if rule.bias == "ignore":
         b = 0.0
     z = z_i.sum() + b

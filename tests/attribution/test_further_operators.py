@@ -122,6 +122,22 @@ def assigned(x):
         (lambda x: torch.einsum("bij->bi", x)[..., None], lambda x: x.sum(2, keepdim=True)),
         (lambda x: F.layer_norm(x, (4,)), lambda x: F.group_norm(x.flatten(0, 1)[:, :, None], 1)[..., 0].view_as(x)),
         (lambda x: F.glu(x, 2), lambda x: x[..., :2] * x[..., 2:].sigmoid()),
+        (lambda x: x.sort(1).values, lambda x: torch.take_along_dim(x, x.argsort(1), 1)),
+        (lambda x: x.topk(2, 1)[0], lambda x: torch.take_along_dim(x, x.argsort(1, descending=True)[:, :2], 1)),
+        (lambda x: torch.kthvalue(x, 2, 2).values, lambda x: torch.sort(x).values[..., 1]),
+        (lambda x: F.max_unpool1d(*F.max_pool1d(x[..., :4], 2, return_indices=True), 2).sum(2),
+         lambda x: (x * (x[..., ::2].maximum(x[..., 1::2]).repeat_interleave(2, 2) == x)).sum(2)),
+        (lambda x: F.normalize(x, dim=1), lambda x: x / x.square().sum(1, keepdim=True).sqrt()),
+        (lambda x: torch.linalg.vector_norm(x, dim=1), lambda x: x.norm(2, 1)),
+        (lambda x: x.norm(dim=1), lambda x: x.square().sum(1).sqrt()),
+        (lambda x: (x - torch.var_mean(x, 2, keepdim=True)[1]) / torch.var_mean(x, 2, keepdim=True)[0].sqrt(),
+         lambda x: (x - x.mean(2, keepdim=True)) / x.std(2, keepdim=True)),
+        (lambda x: torch.nan_to_num(x), lambda x: x.absolute() * x.sign()),
+        (lambda x: torch.addcdiv(x, x * 2, torch.ones(4, dtype=x.dtype) * 4), lambda x: x + x * 2 / 4),
+        (lambda x: torch.lerp(x, 2 * x, x.sigmoid()), lambda x: x * (1 - x.sigmoid()) + 2 * x * x.sigmoid()),
+        (lambda x: x.diff(2, prepend=x[..., :1]), lambda x: torch.cat([x[..., :1], x], -1).diff().diff()),
+        (lambda x: F.fold(F.unfold(x[:, None], 2), (5, 4), 2), lambda x: F.conv_transpose2d(
+            F.unfold(x[:, None], 2).unflatten(2, (4, 3)), torch.eye(4, dtype=x.dtype).reshape(4, 1, 2, 2))),
     ],
 )  # fmt: skip
 def test_two_forms_of_one_operation(one, other):
@@ -136,6 +152,38 @@ def test_two_forms_of_one_operation(one, other):
         torch.testing.assert_close(a.relevance, b.relevance, rtol=1e-9, atol=1e-12)
         torch.testing.assert_close(a.bias, b.bias)
         assert gap(a) < 1e-10
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [nn.ReLU, nn.ReLU6, nn.RReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish, nn.Hardsigmoid,
+     nn.Hardtanh, nn.Hardshrink, nn.Softshrink, nn.Softplus, nn.Softsign, nn.Tanhshrink, nn.LogSigmoid, nn.Sigmoid,
+     nn.Tanh, nn.PReLU, nn.LeakyReLU, lambda: nn.Threshold(0.1, 0.0), lambda: nn.GELU("tanh"), nn.Identity,
+     nn.Dropout, nn.AlphaDropout, nn.FeatureAlphaDropout, torch.log1p, torch.expm1, torch.erf, torch.asinh, torch.atan],
+)  # fmt: skip
+def test_relevance_goes_through_every_activation(layer):
+    """Its result is explained as if it were a value of its own: the input gets it whole."""
+    function = layer().double().eval() if isinstance(layer, type) or layer.__name__ == "<lambda>" else layer
+    x = inputs(3, 4).abs()
+    for form in (function, lambda t: function(t.clone()), lambda t: function(t * 1.0)):
+        got = attribute(form, x, rules="alpha2_beta1", target=1, start="output")
+        torch.testing.assert_close(got.relevance[:, 1], function(x)[:, 1])
+        assert not got.relevance[:, [0, 2, 3]].any()
+
+
+def test_the_only_sample_is_one_wherever_its_values_lie():
+    """What moves or joins values leaves a single sample's axis of any length: nothing is mixed."""
+    weight, x = inputs(6, 2, seed=1), inputs(1, 6)
+    for move in (
+        lambda t: t.roll(1, 1), lambda t: torch.cat([t, t.flip(1)], 1)[:, 3:9], lambda t: t.squeeze().roll(1)[None],
+        lambda t: torch.cat([t.T, t.T])[:6].T, lambda t: torch.zeros(1, 6, dtype=t.dtype).index_copy(
+            1, torch.arange(6), t), lambda t: torch.stack(list(t[0])).flip(0)[None],
+    ):  # fmt: skip
+        got = attribute(lambda t, move=move: move(t) @ weight, x, rules="epsilon", target=1)
+        two = attribute(lambda t, move=move: move(t[:1]) @ weight, torch.cat([x]), rules="epsilon", target=1)
+        assert gap(got) < 1e-12
+        torch.testing.assert_close(got.relevance.sum(1) + got.stabiliser, got.target_value)
+        torch.testing.assert_close(got.relevance, two.relevance)
 
 
 def test_maxout_gives_all_to_the_winner():
@@ -213,7 +261,11 @@ def test_graph_sums_and_running_sums():
         (lambda x: x**-1, "positive number"),
         (lambda x: F.interpolate(x[:, None], size=5, mode="nope"), "nope"),
         (lambda x: torch.fft.rfft(x).abs(), "fft"),
-        (lambda x: x.sort(1).values, "sort"),
+        (lambda x: x.sort(0).values, "mixes samples"),
+        (lambda x: x + x.sum(), "sum at the network itself.*mixes samples"),
+        (lambda x: torch.nan_to_num(1 / (x - x)) + x, "NaN or infinite"),
+        (lambda x: F.grid_sample(x[None, None], torch.stack([x, x], -1)[None])[0, 0], "points depend|batch axis"),
+        (lambda x: x + torch.linalg.norm(x), "sum of squares"),
     ],
 )
 def test_bad_cases_are_answered(network, words):

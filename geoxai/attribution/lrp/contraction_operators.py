@@ -75,7 +75,7 @@ def _contract(call: Call, operands: list[Tensor], labels: list[str], result: str
     equation = f"{labels[place]},{labels[1 - place]}->{result}"
     depends = call.value(other) is not None
     gated = depends and not bool((other < 0).any())
-    weight = call.tape.keep(other) if depends else other
+    weight = call.tape.keep(other) if depends else call.constant(other)
     contraction = Contraction(
         lambda x, w: torch.einsum(equation, x, w), weight, signal.shape, call.tape.cache, signed=not gated
     )

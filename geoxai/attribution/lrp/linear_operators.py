@@ -53,7 +53,8 @@ def _dense(call: Call, x: Tensor, weight: Tensor, bias: Tensor | None) -> Any:
         raise Refusal("its weights depend on the input", "only products with constant weights can be crossed")
     if value.sample.shape[-1] > 1:
         raise Refusal(MIXES, "keep samples apart")
-    return record_map(call.tape, call.name, "linear", x, Dense(weight, bias, call.tape.cache), call.run(), value.sample)
+    dense = Dense(call.constant(weight), call.constant(bias), call.tape.cache)
+    return record_map(call.tape, call.name, "linear", x, dense, call.run(), value.sample)
 
 
 @operator("matmul rmatmul")
@@ -80,7 +81,7 @@ def matmul(call: Call) -> Any:
     if x.ndim == 1 or weight.ndim == 1:
         sample = sample.squeeze(contracted)
     sample = sample.reshape((1,) * (z.ndim - sample.ndim) + sample.shape)
-    linear_map = Product(weight, x.shape, left, call.tape.cache)
+    linear_map = Product(call.constant(weight), x.shape, left, call.tape.cache)
     if x.ndim == 1 and weight.ndim > 1:
         raise Refusal("its signal has one axis", "add a sample axis")
     return record_map(call.tape, call.name, "linear", x, linear_map, z, sample)
@@ -107,8 +108,8 @@ def convolution(call: Call) -> Any:
         padding = tuple(total // 2 for total in whole)
         margin = tuple(total - 2 * (total // 2) for total in whole)
     linear_map = Convolution(
-        weight,
-        None if bias is None else bias.reshape(channel_shape(spatial + 2, 1)),
+        call.constant(weight),
+        None if bias is None else call.constant(bias).reshape(channel_shape(spatial + 2, 1)),
         x.shape,
         stride,
         _tuple(padding, spatial),
@@ -329,7 +330,7 @@ def _add_constant(call: Call, term: tuple[Tensor, float], constant: Any, z: Tens
     x, sign = term
     value = call.value(x)
     assert value is not None
-    constant = torch.as_tensor(constant, dtype=z.dtype, device=z.device)
+    constant = call.constant(torch.as_tensor(constant, dtype=z.dtype, device=z.device))
     sample = value.sample.reshape((1,) * (z.ndim - len(value.shape)) + value.sample.shape)
     if sign == 1 and z.shape == x.shape:
         merged = with_constant(tape, value, constant, z)

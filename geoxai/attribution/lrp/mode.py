@@ -14,15 +14,17 @@ from geoxai.attribution.calls import operation, out_of_place, without_flag
 from geoxai.attribution.closing import Closing
 from geoxai.attribution.lrp import (  # noqa: F401  (enter their operators in the table)
     attention_operators,
+    composite_operators,
     contraction_operators,
     gates,
     linear_operators,
     norm_operators,
     recurrent_operators,
     resampling_operators,
+    selection_operators,
 )
 from geoxai.attribution.lrp.graph import Refusal, tensors_in
-from geoxai.attribution.lrp.operators import OPERATORS, READS, VALUE_READS, Call, refuse
+from geoxai.attribution.lrp.operators import OPERATORS, READS, VALUE_READS, WRITE_OUT, Call, refuse
 from geoxai.attribution.lrp.tape import LOOKS, Tape
 from geoxai.errors import GeoxaiError
 
@@ -77,9 +79,7 @@ class LrpMode(Closing):
                 origin = made.node.op if made is not None and made.node is not None else "the input"
                 raise Refusal(f"complex numbers, here of {origin}, have no rule", "explain with method gradient")
             if name not in OPERATORS:
-                raise Refusal(
-                    "it has no relevance rule", "write it with other operations, or explain with method gradient"
-                )
+                raise Refusal("it has no relevance rule", WRITE_OUT)
             return OPERATORS[name](call)
         except Refusal as refusal:
             return refuse(call, refusal)

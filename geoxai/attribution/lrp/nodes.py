@@ -240,7 +240,12 @@ def compress(numbers: Tensor) -> Tensor:
     for axis, stride in enumerate(numbers.stride()):
         if stride == 0 and numbers.shape[axis]:
             numbers = numbers.narrow(axis, 0, 1)
-    if numbers.numel() <= 1 or sum(size > 1 for size in numbers.shape) == 1:
+    if numbers.numel() <= 1:
+        return numbers
+    lowest, highest = numbers.aminmax()
+    if bool((lowest == highest) | (highest == 0)):  # one sample, wherever its values lie
+        return highest.reshape((1,) * numbers.ndim)
+    if sum(size > 1 for size in numbers.shape) == 1:
         return numbers
     for axis in range(numbers.ndim):
         along = numbers.amax([a for a in range(numbers.ndim) if a != axis], keepdim=True)

@@ -20,6 +20,8 @@ from geoxai.attribution.lrp.merging import order_of
 from geoxai.attribution.lrp.nodes import DerivativeNode, RefusedNode, record_index, record_pass
 from geoxai.attribution.lrp.tape import Tape
 
+WRITE_OUT = "write it with other operations, or explain with method gradient"
+
 
 @dataclass(frozen=True)
 class Call:
@@ -43,7 +45,18 @@ class Call:
 
     def bind(self, parameters: Callable) -> Any:
         """The arguments by name; ``parameters`` is a function with the operation's signature that returns them."""
-        return parameters(*self.args, **self.kwargs)
+        try:
+            return parameters(*self.args, **self.kwargs)
+        except TypeError:
+            raise Refusal("its arguments are in a form that has no rule", WRITE_OUT) from None
+
+    def constant(self, tensor: Any) -> Any:
+        """A constant as a node may keep it: not changed when its memory is written later. Weights of the network stay
+        the tensors they are, by which their parts are known.
+        """
+        if not isinstance(tensor, Tensor) or id(tensor) in self.tape.paths or self.value(tensor):
+            return tensor
+        return self.tape.keep(tensor)
 
     def value(self, tensor: Any) -> Value | None:
         """What is known of an argument, None if it does not depend on the input."""
@@ -69,13 +82,16 @@ def operator(names: str) -> Callable[[Operator], Operator]:
     return enter
 
 
-# Activations: relevance goes through. True where the result is never negative.
+# Activations, and other functions of one value that rise from 0 at 0: relevance goes through. True where the result is
+# never negative.
 ACTIVATIONS = {
     "relu": True, "relu6": True, "sigmoid": True, "hardsigmoid": True, "softplus": True,
     "leaky_relu": False, "elu": False, "selu": False, "celu": False, "gelu": False, "silu": False, "mish": False,
     "tanh": False, "hardtanh": False, "hardswish": False, "softsign": False, "logsigmoid": False, "log_sigmoid": False,
     "tanhshrink": False, "softshrink": False, "hardshrink": False, "threshold": False, "rrelu": False, "prelu": False,
     "clamp": False, "clamp_min": False, "clamp_max": False, "clip": False,
+    "atan": False, "arctan": False, "asinh": False, "arcsinh": False, "sinh": False, "erf": False, "expm1": False,
+    "log1p": False, "_threshold": False,
 }  # fmt: skip
 
 
@@ -94,7 +110,16 @@ def activation(call: Call) -> Any:
         nonnegative = isinstance(low, int | float) and low >= 0
     value = call.value(tensor)
     assert value is not None
-    keeps_sign = call.name not in ("threshold", "clamp", "clip", "clamp_max", "hardtanh", "logsigmoid", "log_sigmoid")
+    keeps_sign = call.name not in (
+        "threshold",
+        "_threshold",
+        "clamp",
+        "clip",
+        "clamp_max",
+        "hardtanh",
+        "logsigmoid",
+        "log_sigmoid",
+    )
     return record_pass(call.tape, call.name, tensor, call.run(), nonnegative or (value.nonnegative and keeps_sign))
 
 
@@ -118,8 +143,9 @@ def dropout(call: Call) -> Any:
     "squeeze unsqueeze expand expand_as broadcast_to view_as reshape_as contiguous clone narrow select slice getitem "
     "split chunk tensor_split hsplit vsplit dsplit unbind split_with_sizes unsafe_split unsafe_chunk "
     "unsafe_split_with_sizes index_select gather take take_along_dim flip fliplr flipud roll rot90 repeat tile "
-    "repeat_interleave diagonal unfold as_strided masked_select index alias channel_shuffle pixel_shuffle "
-    "pixel_unshuffle native_channel_shuffle lift_fresh_copy atleast_1d atleast_2d atleast_3d"
+    "repeat_interleave diagonal as_strided masked_select index alias channel_shuffle pixel_shuffle "
+    "pixel_unshuffle native_channel_shuffle lift_fresh_copy atleast_1d atleast_2d atleast_3d broadcast_tensors diag "
+    "diag_embed linalg_diagonal positive"
 )
 def index_map(call: Call) -> Any:
     """Moves or selects values of one tensor."""
@@ -238,6 +264,7 @@ def _is_zero(call: Call) -> bool:
 @operator(
     "max_pool1d max_pool2d max_pool3d _max_pool1d _max_pool2d _max_pool3d adaptive_max_pool1d adaptive_max_pool2d "
     "adaptive_max_pool3d max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices "
+    "adaptive_max_pool1d_with_indices adaptive_max_pool2d_with_indices adaptive_max_pool3d_with_indices "
     "fractional_max_pool2d"
 )
 def max_pool(call: Call) -> Any:
@@ -290,6 +317,8 @@ def reduced_sample(call: Call, value: Value, dims: Any, keepdim: bool) -> Tensor
         raise Refusal(
             "it mixes samples, so there is no relevance of one sample", "reduce over other axes than the sample's"
         )
+    if len(axes) == len(value.shape) and not keepdim:
+        raise Refusal("it leaves no axis for samples", "name the axes to reduce over, all but the first")
     sample = value.sample
     for axis in sorted(axes, reverse=True) if not keepdim else ():
         sample = sample.squeeze(axis)
@@ -302,11 +331,12 @@ def broadcast_samples(call: Call, samples: list[Tensor], ndim: int) -> Tensor:
     longest = max(aligned, key=Tensor.numel)
     for other in aligned:
         if other is not longest and not (other.shape == longest.shape and torch.equal(other, longest)):
-            both = torch.broadcast_tensors(longest, other)
-            if not torch.equal(*both):
+            one, two = torch.broadcast_tensors(longest, other)
+            if not bool(((one == two) | (one < 0) | (two < 0)).all()):  # -1 is unknown, and yields
                 raise Refusal(
                     "it mixes samples, so there is no relevance of one sample", "combine samples outside the network"
                 )
+            longest = longest if bool((longest >= 0).all()) else torch.maximum(one, two)
     return longest
 
 

@@ -57,7 +57,7 @@ def power_pool(call: Call) -> Any:
     return record_pass(call.tape, call.name, pooled, call.run(), True)
 
 
-@operator("abs square sqrt pow")
+@operator("abs absolute square sqrt pow")
 def power(call: Call) -> Any:
     """Functions of one value that are 0 at 0: relevance goes through, as through activations."""
     tensor = call.args[0] if call.args else call.kwargs["input"]
