@@ -153,6 +153,18 @@ CASES = {
     "one layer twice": Case(lambda x: SQUARE(SQUARE(x)), (4,), before=SQUARE, after=SQUARE, twice=True),
     "one weight, two forms": Case(lambda x: F.linear(x @ SQUARE.weight.T + SQUARE.bias, SQUARE.weight, SQUARE.bias),
                                   (4,), before=SQUARE, after=SQUARE, twice=True),
+    "sum of two layers": Case(lambda x: SQUARE(x[:, :4]) + F.linear(x[:, 4:], W[:, :3], B[:4]), (7,)),
+    "sum in place": Case(lambda x: SQUARE(x[:, :4]).add_(F.linear(x[:, 4:], W[:, :3])), (7,)),
+    "layers and constants": Case(lambda x: SQUARE(x[..., :4]) + B[:4] + (F.linear(x[..., 4:], W[:, :3]) + 1.0), (2, 7)),
+    "sum of three layers": Case(lambda x: SQUARE(x[:, :4]) + (x[:, 4:6] @ W[:2, :4] + B[:4]) +
+                                F.linear(x[:, 6:], W[:, :1]), (7,)),
+    "a shortcut of another kernel": Case(lambda x: CONV(x[:, :2]) + F.conv2d(x[:, 2:, 1:-1, 1:-1], K[:, :1, :1, :1]),
+                                         (3, 4, 4)),
+    "features of a layer": Case(lambda x: SQUARE(x[:, :4]).chunk(2, 1)[1] + F.linear(x[:, 4:], W[:, :3]).split(2, 1)[0],
+                                (7,)),
+    "steps of a layer": Case(lambda x: SQUARE(x[..., :4])[:, 1] + F.linear(x[:, 0, 4:], W[:, :3], B[:4]), (2, 7)),
+    "unbound steps of a layer": Case(lambda x: (lambda s: s[0] + F.linear(x[:, 1, 4:], W[:, :3]))(
+        (x[..., :4] @ W[:, :4] + B[:4]).unbind(1)), (2, 7)),
     "weight norm": Case(nn.utils.parametrizations.weight_norm(fixed(nn.Conv1d(2, 3, 3))).eval(), (2, 5)),
     "spectral norm": Case(nn.utils.parametrizations.spectral_norm(fixed(nn.Linear(4, 3))).eval(), (4,)),
     "parametrised": Case(parametrised().eval(), (4,)),

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn as nn
+import torch.nn.functional as F
 
 from geoxai.attribution import attribute, rule_table
+from geoxai.attribution.lrp import PRESETS
 from geoxai.attribution.lrp.rules import Epsilon
 from geoxai.errors import GeoxaiError
 from tests.attribution.networks import inputs, seeded
@@ -138,10 +140,114 @@ def test_a_layer_equals_its_cell_stepped_by_hand(kind, rules):
     torch.testing.assert_close(a.bias, b.bias)
 
 
-def test_an_lstm_written_by_hand_is_the_same_under_lrp_zero():
-    network, x = seeded(Layers("LSTM")), inputs(3, 4, 3)
-    a, b = (attribute(n, x, rules="zero", target=0).relevance for n in (network, ByHand(network).eval()))
-    torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-9)
+class LstmSteps(ByHand):
+    """The input's part of all steps at once, and the cell state written in place."""
+
+    def forward(self, x):
+        h = c = torch.zeros(len(x), 4, dtype=x.dtype)
+        of_x = self.x(x)
+        for step in range(x.shape[1]):
+            i, f, g, o = (of_x[:, step] + self.h(h)).split(4, -1)
+            c = (torch.sigmoid(f) * c).add_(torch.sigmoid(i).mul(torch.tanh(g)))
+            h = o.sigmoid() * torch.tanh(c)
+        return self.head(h)
+
+
+class GruByHand(nn.Module):
+    """A GRU as people write it; ``after`` joins the candidate and the state before."""
+
+    def __init__(self, network, after):
+        super().__init__()
+        self.x, self.h, self.after = nn.Linear(3, 12).double(), nn.Linear(4, 12).double(), after
+        weights = network.layer.state_dict()
+        self.x.load_state_dict({"weight": weights["weight_ih_l0"], "bias": weights["bias_ih_l0"]})
+        self.h.load_state_dict({"weight": weights["weight_hh_l0"], "bias": weights["bias_hh_l0"]})
+        self.head = network.head
+
+    def forward(self, x):
+        h = torch.zeros(len(x), 4, dtype=x.dtype)
+        for step in x.unbind(1):
+            reset, update, new = self.x(step).chunk(3, -1)
+            reset_h, update_h, new_h = self.h(h).chunk(3, -1)
+            update = torch.sigmoid(update + update_h)
+            h = self.after(h, torch.tanh(new + torch.sigmoid(reset + reset_h) * new_h), update)
+        return self.head(h)
+
+
+BY_HAND = {
+    "LSTM": ("LSTM", ByHand),
+    "LSTM by steps": ("LSTM", LstmSteps),
+    "GRU": ("GRU", lambda n: GruByHand(n, lambda h, new, z: (1 - z) * new + z * h)),
+    "GRU turned": ("GRU", lambda n: GruByHand(n, lambda h, new, z: z * h + new * (1 - z))),
+    "GRU by difference": ("GRU", lambda n: GruByHand(n, lambda h, new, z: new + z * (h - new))),
+    "GRU in place": ("GRU", lambda n: GruByHand(n, lambda h, new, z: (h - new).mul_(z).add_(new))),
+    "GRU by lerp": ("GRU", lambda n: GruByHand(n, lambda h, new, z: torch.lerp(new, h, z))),
+}
+
+
+@pytest.mark.parametrize("policy", ["absorb", "ignore", "distribute"])
+@pytest.mark.parametrize("name", BY_HAND)
+def test_written_by_hand_it_is_the_same_under_every_rule(name, policy):
+    """The pre-activation of a step is one neuron, however many layers, slices and sums it is written in."""
+    kind, by_hand = BY_HAND[name]
+    network, x = seeded(Layers(kind)), inputs(3, 4, 3)
+    for preset in (*(p for p in PRESETS if p not in ("alpha_beta", "alpha3_beta2")), "zero"):
+        a, b = (attribute(n, x, rules=preset, target=0, bias=policy) for n in (network, by_hand(network).eval()))
+        torch.testing.assert_close(a.relevance, b.relevance, rtol=1e-9, atol=1e-12, msg=preset)
+        for term in ("bias", "stabiliser", "lost"):
+            torch.testing.assert_close(getattr(a, term), getattr(b, term), rtol=1e-9, atol=1e-12, msg=preset)
+
+
+def test_a_layer_that_sees_a_first_state_adds_a_bias():
+    """``r * (U h + c)`` with a first state h of zeros is a gate on a constant: r takes nothing, the constant all."""
+    network, x = seeded(Layers("GRU")), inputs(2, 1, 3)
+    w_ih, _, b_ih, b_hh = (p.detach() for p in network.layer.parameters())
+    r, z = ((x[:, 0] @ w_ih.T + b_ih + b_hh)[:, k : k + 4].sigmoid() for k in (0, 4))
+    new = (x[:, 0] @ w_ih[8:].T + b_ih[8:] + r * b_hh[8:]).unsqueeze(-1)
+    gates = torch.tanh(new) / new * (1 - z)[..., None] * network.head.weight.detach().T[None]
+    wanted = torch.einsum("nio,ik->nko", gates, w_ih[8:])[..., 1] * x[:, 0]
+    for form in (network, GruByHand(network, lambda h, new, z: (1 - z) * new + z * h).eval()):
+        torch.testing.assert_close(attribute(form, x, rules="zero", target=1).relevance[:, 0], wanted)
+
+
+def test_two_ways_to_write_a_convlstm_are_one():
+    network, x = seeded(ConvLstm()), inputs(2, 3, 2, 5, 5)
+    weight = network.gates.weight
+
+    def apart(x):
+        h = c = x.new_zeros(len(x), 3, 5, 5)
+        for frame in x.unbind(1):
+            gates = F.conv2d(frame, weight[:, :2], network.gates.bias, padding=1) + F.conv2d(
+                h, weight[:, 2:], padding=1
+            )
+            i, f, o, g = gates.split(3, 1)
+            c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+            h = o.sigmoid() * c.tanh()
+        return network.out(h)
+
+    for preset in ("zero", "epsilon", "gamma", "alpha2_beta1", "z_plus"):
+        a, b = (attribute(n, x, rules=preset, target=(0, 2, 2)) for n in (network, apart))
+        torch.testing.assert_close(a.relevance, b.relevance, rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(a.bias, b.bias)
+
+
+def test_what_torch_takes_apart_itself_agrees_where_steps_are_proportional():
+    """``run_decompositions`` writes a step as a batched product, reshapes and sums: two maps, each a step of its own.
+
+    LRP-0 is the same for any such splitting. A stabiliser enters at every step, which shows only where a sum is near 0;
+    rules that tell signs apart see the signs of the partial sums, so their maps differ.
+    """
+    for kind in ("LSTM", "GRU"):
+        network, x = seeded(Layers(kind)), inputs(3, 4, 3)
+        parts = torch.export.export(network, (x,)).run_decompositions().module()
+        difference = {}
+        for preset in ("zero", "epsilon", "alpha2_beta1"):
+            a, b = (attribute(n, x, rules=preset, target=0).relevance for n in (network, parts))
+            difference[preset] = float((a - b).abs().max() / a.abs().max())
+            assert gap(attribute(parts, x, rules=preset, target=0)) < 1e-10
+        assert difference["zero"] < 1e-12
+        assert difference["epsilon"] < 1e-3
+        assert difference["alpha2_beta1"] > 1e-3
 
 
 @pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True}, {"bias": False}, {"proj_size": 2}])

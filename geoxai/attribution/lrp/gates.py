@@ -21,7 +21,7 @@ from geoxai.attribution.calls import names_in
 from geoxai.attribution.lrp.further_maps import Mixture
 from geoxai.attribution.lrp.graph import Refusal, Value
 from geoxai.attribution.lrp.maps import Diagonal, Product
-from geoxai.attribution.lrp.nodes import DerivativeNode, MapNode, PassNode, RefusedNode, ScaleNode, record_map
+from geoxai.attribution.lrp.nodes import DerivativeNode, MapNode, PassNode, RefusedNode, ScaleNode, SumNode, record_map
 from geoxai.attribution.lrp.operators import Call, broadcast_samples, operator
 
 GATES = names_in("sigmoid hardsigmoid softmax softmin rsqrt reciprocal exp")
@@ -107,6 +107,32 @@ def take_all(call: Call, signal: Tensor, gate: Tensor) -> Tensor:
     call.tape.add(node)
     call.tape.track(z, Value(node, 0, z.shape, sample, value.nonnegative and other.nonnegative))
     return z
+
+
+def between(call: Call, one: Tensor, gated: Tensor) -> tuple[Tensor, Tensor] | None:
+    """The summands ``gate * other`` and ``(1 - gate) * one`` of what is written ``one + gate * (other - one)``, as some
+    recurrent cells are; None for any other sum. Rules that tell signs apart would see a difference that is not there.
+    """
+    value, node = call.value(one), getattr(call.value(gated), "node", None)
+    if not isinstance(node, GateNode) or not isinstance(node.constant, Tensor) or node.constant.shape != one.shape:
+        return None
+    gate, difference = node.constant, node.inputs[0].node
+    if isinstance(difference, SumNode):
+        if difference.inputs[-1] is not value or not torch.equal(difference.terms[-1], -one):
+            return None
+        other = difference.terms[0].detach()
+        call.tape.track(other, difference.inputs[0])
+        of_other = call.through(torch.mul, other, gate)
+    elif isinstance(difference, MapNode) and isinstance(difference.crossing.map, Diagonal):
+        negative = difference.crossing.map
+        if difference.inputs[0] is not value or negative.weight is None or negative.bias is None:
+            return None
+        if bool((negative.weight != -1).any()):
+            return None
+        of_other = negative.bias * gate  # a first state
+    else:
+        return None
+    return of_other, call.through(torch.mul, one, 1 - gate)
 
 
 def mix(call: Call, values: Tensor, gate: Tensor, z: Tensor, right: bool = False) -> Tensor:

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from geoxai.attribution.lrp.convolution import Convolution
-from geoxai.attribution.lrp.gates import gated_matmul, gated_product, is_gate, take_all
+from geoxai.attribution.lrp.gates import between, gated_matmul, gated_product, is_gate, take_all
 from geoxai.attribution.lrp.graph import Refusal, Value, replace_tensors
+from geoxai.attribution.lrp.joining import sum_of_maps
 from geoxai.attribution.lrp.maps import Dense, Diagonal, Fixed, Product, channel_shape
 from geoxai.attribution.lrp.merging import with_constant
 from geoxai.attribution.lrp.nodes import ScaleNode, SumNode, record_index, record_map
@@ -311,8 +312,16 @@ def add(call: Call) -> Any:
     z = call.run()
     if len(terms) == 1:
         constant, sign = (b, signs[1]) if call.value(a) else (a, signs[0])
-        return _add_constant(call, terms[0], constant * sign, z)
+        return _add_constant(call, terms[0], constant if sign == 1 else constant * sign, z)
     values = tuple(value for t, _ in terms if (value := call.value(t)))
+    if all(sign == 1 for _, sign in terms):
+        apart = between(call, a, b) or between(call, b, a)
+        if apart is not None:
+            return call.through(torch.add, *apart)
+        joined = sum_of_maps(call.tape, values, z)
+        if joined is not None:
+            call.tape.track(z, joined)
+            return z
     sample = broadcast_samples(call, [value.sample for value in values], z.ndim)
     kept = [call.tape.keep(t) if sign == 1 else t * sign for t, sign in terms]
     nonnegative = all(sign > 0 for _, sign in terms) and all(value.nonnegative for value in values)
@@ -330,10 +339,18 @@ def _add_constant(call: Call, term: tuple[Tensor, float], constant: Any, z: Tens
     x, sign = term
     value = call.value(x)
     assert value is not None
+    standing = isinstance(constant, Tensor) and constant in tape.standing
     constant = call.constant(torch.as_tensor(constant, dtype=z.dtype, device=z.device))
+    if standing:
+        tape.standing[constant] = True
     sample = value.sample.reshape((1,) * (z.ndim - len(value.shape)) + value.sample.shape)
     if sign == 1 and z.shape == x.shape:
-        merged = with_constant(tape, value, constant, z)
+        if not bool(constant.any()):  # such as a first state behind a gate
+            tape.track(z, value)
+            return z
+        merged = None
+        if call.name == "add":  # a norm written out begins with a difference
+            merged = with_constant(tape, value, constant, z) or sum_of_maps(tape, (value,), z, constant)
         if merged is not None:
             tape.track(z, merged)
             return z
@@ -364,8 +381,9 @@ def scale(call: Call) -> Any:
     value = call.value(tensor)
     assert value is not None
     z = call.run()
-    if is_gate(value) and isinstance(constant, Tensor) and not bool(constant.any()):
-        return z  # a gate on zeros, such as the first state of a recurrence: nothing comes through
+    if isinstance(constant, Tensor) and is_gate(value) and (constant in call.tape.standing or not bool(constant.any())):
+        call.tape.standing[z] = True
+        return z  # a gate on zeros or on a layer's constant, such as the first state of a recurrence
     sample = value.sample.reshape((1,) * (z.ndim - tensor.ndim) + value.sample.shape)
     kept = call.tape.keep(constant) if isinstance(constant, Tensor) else constant
     node = ScaleNode(call.name, value, kept if call.name == "mul" else 1.0, z.shape, sample)

@@ -43,7 +43,9 @@ def _bias_of_layer(tape: Tape, value: Value, constant: Tensor, z: Tensor) -> Val
     permuted, node = None, value.node
     if isinstance(node, DerivativeNode) and node.order is not None:
         permuted, node = node, node.inputs[0].node
-    if not isinstance(node, MapNode) or not node.weighted or node.crossing.map.bias is not None:
+    if not isinstance(node, MapNode) or not node.weighted:
+        return None
+    if permuted is not None and node.crossing.map.bias is not None:
         return None
     if node.crossing.z.dtype != z.dtype:
         return None
@@ -51,16 +53,17 @@ def _bias_of_layer(tape: Tape, value: Value, constant: Tensor, z: Tensor) -> Val
     back = [order.index(axis) for axis in range(z.ndim)]
     bias = constant.reshape((1,) * (z.ndim - constant.ndim) + constant.shape).permute(back)
     if permuted is None:
-        bias = constant
+        bias = constant if node.crossing.map.bias is None else node.crossing.map.bias + constant
     crossing = replace(
         node.crossing,
         map=replace(node.crossing.map, bias=bias),  # type: ignore[type-var]
         z=tape.keep(z.permute(back)),
         rectified=False,
     )
-    merged = MapNode(node.op, next(iter(node.groups & {"linear", "conv"})), node.inputs, crossing)
+    merged = node.remade(crossing)
     tape.add(merged)
     merged.path = node.path
+    merged.recurs = node.recurs or constant in tape.standing
     result = Value(merged, 0, crossing.z.shape, crossing.sample)
     if permuted is None:
         return result

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from geoxai.attribution.calls import operation, out_of_place, without_flag
+from geoxai.attribution.calls import names_in, operation, out_of_place, without_flag
 from geoxai.attribution.closing import Closing
 from geoxai.attribution.lrp import (  # noqa: F401  (enter their operators in the table)
     attention_operators,
@@ -28,6 +28,7 @@ from geoxai.attribution.lrp.operators import OPERATORS, READS, VALUE_READS, WRIT
 from geoxai.attribution.lrp.tape import LOOKS, Tape
 from geoxai.errors import GeoxaiError
 
+LAYERS = names_in("linear addmm matmul conv1d conv2d conv3d convolution _convolution")
 IN_PLACE_UNKNOWN = frozenset({"resize", "set", "swap_tensors", "resize_as", "data.set"})
 
 
@@ -54,7 +55,7 @@ class LrpMode(Closing):
         if next(tape.depending((args, kwargs)), None) is None:
             if isinstance(target, Tensor):
                 tape.protect(target)
-            return func(*args, **kwargs)
+            return self._constant(func, name, args, kwargs)
         if name in VALUE_READS:
             note = f"{name}: a value of the network was read into Python and is a constant for the explanation"
             if note not in tape.notes:
@@ -68,6 +69,15 @@ class LrpMode(Closing):
         result = self._cross(func, name, args, kwargs)
         if flagged:
             return tape.write(args[0] if args else kwargs["input"], result)
+        return result
+
+    def _constant(self, func: Callable, name: str, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """What does not depend on the input; of layers, such as those that see a first state, it is remembered."""
+        result = func(*args, **kwargs)
+        standing = self.tape.standing
+        if name in LAYERS or (len(standing) and any(t in standing for t in tensors_in((args, kwargs)))):
+            for tensor in tensors_in(result):
+                standing[tensor] = True
         return result
 
     def _cross(self, func: Callable, name: str, args: tuple, kwargs: dict[str, Any]) -> Any:

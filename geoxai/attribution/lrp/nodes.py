@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,12 @@ class MapNode(Node):
     def release(self) -> None:
         super().release()
         del self.crossing
+
+    def remade(self, crossing: Crossing) -> MapNode:
+        """The same node with another bias and output."""
+        node = copy(self)
+        node.crossing = crossing
+        return node
 
     def rectify(self, z: Tensor) -> None:
         """Keep what a ReLU made of the output instead of the output: the next operation keeps that anyway."""
@@ -137,6 +144,7 @@ class DerivativeNode(Node):
         self.samples = samples
         self.born = born
         self.order: tuple[int, ...] | None = None  # of axes, where the operation permutes them and nothing else
+        self.again: Callable | None = None  # the same selection from another tensor, see ``joining``
 
     def release(self) -> None:
         super().release()

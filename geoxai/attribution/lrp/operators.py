@@ -155,6 +155,9 @@ def index_map(call: Call) -> Any:
         node = call.tape.nodes[-1]
         if isinstance(node, DerivativeNode):
             node.order = order_of(call.func, call.args, call.kwargs, result.ndim)
+    if call.name in SELECTIONS and call.args and isinstance(node := call.tape.nodes[-1], DerivativeNode):
+        func, rest, kwargs = call.func, call.args[1:], call.kwargs
+        node.again = lambda tensor: func(tensor, *rest, **kwargs)
     return result
 
 
@@ -164,6 +167,10 @@ def _reshaped(tensor: Tensor, *shape: Any, size: Any = None) -> Tensor:
     return tensor.view(*shape) if shape and isinstance(shape[0], torch.dtype) else tensor.reshape(*shape)
 
 
+SELECTIONS = names_in(
+    "narrow select slice getitem split chunk tensor_split hsplit vsplit dsplit unbind split_with_sizes unsafe_split "
+    "unsafe_chunk unsafe_split_with_sizes squeeze"
+)
 PERMUTATIONS = names_in("permute transpose t T mT H mH adjoint movedim moveaxis swapaxes swapdims")
 
 

@@ -1,7 +1,9 @@
 """Recurrent layers and cells, which torch runs as one call, taken apart step by step (Arras et al. 2017, 2019).
 
 Gates stand and take no relevance. The candidate of a step is one linear map of its input and the hidden state joined,
-so that a rule sees the whole pre-activation with both biases; cell states are sums of two products with gates.
+so that a rule sees the whole pre-activation with both biases; cell states are sums of two products with gates. A state
+that does not depend on the input, such as the first, adds a constant: a bias, behind the reset gate of a GRU as
+elsewhere (signal-take-all: the gate before it takes nothing). Cells written by hand give the same maps (``joining``).
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from torch import Tensor
 
 from geoxai.attribution.lrp.further_maps import RecurrentStep
 from geoxai.attribution.lrp.graph import Refusal
+from geoxai.attribution.lrp.maps import Dense, LinearMap
 from geoxai.attribution.lrp.nodes import record_map
 from geoxai.attribution.lrp.operators import Call, operator
 
@@ -125,17 +128,22 @@ def _candidate(
     """The pre-activation ``z`` of a step's candidate as one linear map of ``[x, h]``."""
     if any(isinstance(w, Tensor) and call.value(w) for w in weights):
         raise Refusal("its weights depend on the input", "only recurrent layers with constant weights can be crossed")
-    joined = call.through(torch.cat, (x, h), -1)
-    value = call.value(joined)
+    (w_ih, w_hh), (b_ih, b_hh) = (w[part] for w in weights[:2]), (None if b is None else b[part] for b in weights[2:4])
+    bias = None if b_ih is None or b_hh is None else b_ih + (b_hh if gate is None else gate * b_hh)
+    step: LinearMap
+    if call.value(h) is None:  # a first state adds a constant
+        of_h = F.linear(h, w_hh)
+        of_h = of_h if gate is None else gate * of_h
+        bias = of_h if bias is None else bias + of_h
+        signal, step = x, Dense(w_ih, bias, call.tape.cache)
+    else:
+        signal, step = call.through(torch.cat, (x, h), -1), RecurrentStep(w_ih, w_hh, gate, bias, call.tape.cache)
+    value = call.value(signal)
     if value is None:
         return z
     if value.sample.shape[-1] > 1:
         raise Refusal("it mixes samples, so there is no relevance of one sample", "keep the batch axis apart")
-    w_ih, w_hh = weights[0][part], weights[1][part]
-    b_ih, b_hh = (None if b is None else b[part] for b in weights[2:4])
-    bias = None if b_ih is None or b_hh is None else b_ih + (b_hh if gate is None else gate * b_hh)
-    step = RecurrentStep(w_ih, w_hh, gate, bias, call.tape.cache)
-    z = record_map(call.tape, call.name, "linear", joined, step, z, value.sample)
+    z = record_map(call.tape, call.name, "linear", signal, step, z, value.sample)
     call.tape.nodes[-1].recurs = True
     return z
 

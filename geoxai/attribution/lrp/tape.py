@@ -53,6 +53,8 @@ class Tape:
     nodes: list[Node] = field(default_factory=list)
     inputs: list[Value] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    standing: Any = field(default_factory=WeakTensorKeyDictionary)  # results of weighted maps of constants
+    chosen: dict[Node, Any] = field(default_factory=dict)  # selections from a layer's output, made from its input
     _values: Any = field(default_factory=WeakTensorKeyDictionary)
     _writes: Any = field(default_factory=WeakTensorKeyDictionary)  # base -> number of writes
     _viewed: Any = field(default_factory=WeakTensorKeyDictionary)  # bases with views
