@@ -236,11 +236,12 @@ def rule_table(
     """
     inputs = tuple(a[:1] for a in check_inputs(x))
     check_model(model)
-    recorded = engine.forward(model, inputs, WeightCache(), start, Reading(output, sample_axis))
+    rule_list = parse_rules(rules, **options)
+    recorded = engine.forward(model, inputs, WeightCache(), start, rule_list, Reading(output, sample_axis))
     if target is None:
         target = torch.ones(recorded.output.values.shape[1:])
     (objective, *_) = Question(target).objectives(recorded.output, slice(0, 1))
-    return engine.table(recorded, engine.plan(recorded, objective, parse_rules(rules, **options)))
+    return engine.table(recorded, engine.plan(recorded, objective, rule_list))
 
 
 @dataclass(frozen=True)
@@ -297,7 +298,7 @@ def _explain_batch(
     if rules is None:
         leaves, output = gradients.forward(model, inputs, start, reading)
     else:
-        recorded = engine.forward(model, inputs, cache, start, reading)
+        recorded = engine.forward(model, inputs, cache, start, rules, reading)
         output = recorded.output
     objectives = question.objectives(_detached(output), rows)
     results: list[_TargetResult] = []

@@ -85,13 +85,20 @@ def module_paths(model: object) -> dict[int, str]:
 
 
 def forward(
-    model: Callable, inputs: tuple[Tensor, ...], cache: WeightCache, start: str, reading: Reading = PLAIN
+    model: Callable,
+    inputs: tuple[Tensor, ...],
+    cache: WeightCache,
+    start: str,
+    rules: RuleList,
+    reading: Reading = PLAIN,
 ) -> Forward:
-    """Run the network on a batch and record what happens to its inputs."""
+    """Run the network on a batch and record what happens to its inputs. Of ``rules`` those that join operations to one
+    are applied here, all others in ``plan``.
+    """
     try:
-        tape, mode, raw = _run(model, inputs, cache, reading, plain=False)
+        tape, mode, raw = _run(model, inputs, cache, rules, reading, plain=False)
     except Replay:
-        tape, mode, raw = _run(model, inputs, cache, reading, plain=True)
+        tape, mode, raw = _run(model, inputs, cache, rules, reading, plain=True)
     closing = mode.before(raw) if start == "logit" else None
     output = Output(raw, raw) if closing is None else Output(closing[1], raw, closing[0])
     value = tape.value(output.values)
@@ -111,10 +118,10 @@ def forward(
 
 
 def _run(
-    model: Callable, inputs: tuple[Tensor, ...], cache: WeightCache, reading: Reading, plain: bool
+    model: Callable, inputs: tuple[Tensor, ...], cache: WeightCache, rules: RuleList, reading: Reading, plain: bool
 ) -> tuple[Tape, LrpMode, Tensor]:
     channels = inputs[0].shape[1] if inputs[0].ndim > 1 else 1
-    tape = Tape(len(inputs[0]), cache, module_paths(model), channels, plain)
+    tape = Tape(len(inputs[0]), cache, module_paths(model), channels, plain, rules.folds)
     watched = [tape.watch(x) for x in inputs]
     mode = LrpMode(tape)
     with torch.no_grad(), mode:

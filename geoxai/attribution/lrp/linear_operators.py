@@ -15,7 +15,7 @@ from geoxai.attribution.lrp.gates import between, gated_matmul, gated_product, i
 from geoxai.attribution.lrp.graph import Refusal, Value, replace_tensors
 from geoxai.attribution.lrp.joining import sum_of_maps
 from geoxai.attribution.lrp.maps import Dense, Diagonal, Fixed, Product, channel_shape
-from geoxai.attribution.lrp.merging import with_constant
+from geoxai.attribution.lrp.merging import with_constant, with_norm
 from geoxai.attribution.lrp.nodes import ScaleNode, SumNode, record_index, record_map
 from geoxai.attribution.lrp.operators import Call, broadcast_samples, check_cells, operator, reduced_sample
 from geoxai.attribution.lrp.resampling_operators import bicubic
@@ -227,9 +227,14 @@ def batch_norm(call: Call) -> Any:
     diagonal = Diagonal(scale.reshape(shape), shift.reshape(shape), call.tape.cache)
     result = call.run()
     z = result if isinstance(result, Tensor) else result[0]
+    path = call.tape.paths.get(id(weight), call.tape.module_path() + ".weight").rpartition(".")[0]
+    if call.tape.folds(path):
+        folded = with_norm(call.tape, value, scale, shift, z)
+        if folded is not None:
+            call.tape.track(z, folded)
+            return result
     record_map(call.tape, "batch_norm", "norm", x, diagonal, z, value.sample)
-    node = call.tape.nodes[-1]
-    node.path = call.tape.paths.get(id(weight), node.path + ".weight").rpartition(".")[0]
+    call.tape.nodes[-1].path = path
     return result
 
 

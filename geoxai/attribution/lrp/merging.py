@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from geoxai.attribution.lrp.arithmetic import Crossing
+from geoxai.attribution.lrp.convolution import Convolution
 from geoxai.attribution.lrp.graph import Value
-from geoxai.attribution.lrp.maps import Diagonal
+from geoxai.attribution.lrp.maps import Dense, Diagonal, channel_shape
 from geoxai.attribution.lrp.nodes import DerivativeNode, MapNode, ScaleNode
 
 if TYPE_CHECKING:
@@ -92,3 +93,35 @@ def _shift_of_norm(tape: Tape, value: Value, constant: Tensor, z: Tensor) -> Val
     tape.add(merged)
     merged.path = scaled.path
     return Value(merged, 0, z.shape, value.sample)
+
+
+def with_norm(tape: Tape, value: Value, scale: Tensor, shift: Tensor, z: Tensor) -> Value | None:
+    """The value of a batch norm's result ``z = x * scale + shift`` as one map with the layer that made ``x``; None
+    where no dense layer or convolution did.
+    """
+    node = value.node
+    if not isinstance(node, MapNode) or not isinstance(node.crossing.map, Dense | Convolution):
+        return None
+    before = node.crossing.map
+    if isinstance(before, Convolution):
+        weight = _scaled(before, scale)
+        shift = shift.reshape(channel_shape(z.ndim, 1))
+        bias = shift if before.bias is None else before.bias * scale.reshape(channel_shape(z.ndim, 1)) + shift
+    elif z.ndim == 2:
+        weight, bias = before.weight * scale[:, None], shift if before.bias is None else before.bias * scale + shift
+    else:
+        return None
+    crossing = replace(node.crossing, map=replace(before, weight=weight, bias=bias), z=tape.keep(z), rectified=False)
+    folded = node.remade(crossing)
+    tape.add(folded)
+    folded.path = node.path
+    return Value(folded, 0, z.shape, crossing.sample)
+
+
+def _scaled(layer: Convolution, scale: Tensor) -> Tensor:
+    """Weights of a convolution times a factor per output channel."""
+    if not layer.transposed:
+        return layer.weight * scale.reshape(channel_shape(layer.weight.ndim, 0))
+    inside = layer.weight.unflatten(0, (layer.groups, -1))
+    factors = scale.reshape(layer.groups, 1, -1, *[1] * (layer.weight.ndim - 2))
+    return (inside * factors).flatten(0, 1)

@@ -9,8 +9,12 @@ A list is read from the top; the first line that matches an operation gives its 
   attention), ``upsample`` (linear and bicubic interpolation), ``sum`` (a + b, a - b, adding a constant),
 - ``weighted`` (linear and conv), ``all``,
 
-and ``path``, if given, is a pattern of the module path (``encoder.*``). Activations, max pooling, products with gates
-and index operations have no choice of rule and are not matched.
+and ``path``, if given, is a pattern of the module path (``encoder.*``).
+
+Batch norm in eval is a diagonal map with its own bias, unless a line ``{match: norm, rule: pass}`` lets relevance
+through, or ``{match: norm, rule: fold}`` makes it one map with the layer right before it, as a network with merged
+weights has it. Activations, max pooling, products with gates and index operations have no choice of rule and are not
+matched.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ from geoxai.attribution.lrp.rules import (
     AlphaBeta,
     Epsilon,
     Flat,
+    Fold,
     Gamma,
     Rule,
     WSquare,
@@ -60,6 +65,11 @@ class RuleList:
 
     name: str
     lines: tuple[Line, ...]
+
+    def folds(self, path: str) -> bool:
+        """Whether a batch norm at this path is to be one map with the layer before it."""
+        line = self.find(frozenset({"norm", "all"}), path)
+        return line is not None and isinstance(line.rule, Fold)
 
     def find(self, groups: frozenset[str], path: str) -> Line | None:
         """The first line that matches."""
@@ -101,7 +111,8 @@ def parse_rules(spec: Any, **options: Any) -> RuleList:
 
     ``spec`` is a preset or rule name; a Rule; a RuleList; or a list of lines, each a Line or a mapping such as
     ``{match: conv, rule: alpha_beta, alpha: 2, beta: 1, bias: absorb}``. ``options`` (``eps=``, ``bias=``, ``low=``,
-    ...) set those of a named preset, at every line whose rule has them. Raises OptionError where anything does not fit.
+    ...) set those of a named preset, at every line whose rule has them; ``norm="pass"`` or ``"fold"`` gives its norms
+    that rule. Raises OptionError where anything does not fit.
     """
     if isinstance(spec, str):
         return _named(spec, options)
@@ -134,8 +145,10 @@ def _named(name: str, options: dict[str, Any]) -> RuleList:
         lines = (Line("first", make_rule("z_box", bias="ignore", **bounds)), *PRESETS[name][1:])
     else:
         lines = PRESETS[name]
+    if "norm" in options:
+        lines = (Line("norm", make_rule(options.pop("norm"))), *lines)
     for option in options:
-        known = {f.name for line in lines for f in fields(line.rule)}
+        known = {f.name for line in lines for f in fields(line.rule)} | {"norm"}
         if option not in known:
             raise OptionError(f"rules {name!r}: {unknown('option', option, known)}", option=option)
     return RuleList(name, tuple(Line(line.match, _with_options(line.rule, options), line.path) for line in lines))

@@ -176,8 +176,15 @@ class Pass(Rule):
     name: ClassVar[str] = "pass"
 
 
+@dataclass(frozen=True)
+class Fold(Rule):
+    """For batch norm in eval right after a dense layer or convolution: both are one map, whose rule is the layer's."""
+
+    name: ClassVar[str] = "fold"
+
+
 RULES: dict[str, type[Rule]] = {
-    rule.name: rule for rule in (Zero, Epsilon, Gamma, AlphaBeta, ZPlus, Flat, WSquare, ZBox, Pass)
+    rule.name: rule for rule in (Zero, Epsilon, Gamma, AlphaBeta, ZPlus, Flat, WSquare, ZBox, Pass, Fold)
 }
 
 

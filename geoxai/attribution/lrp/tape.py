@@ -12,7 +12,7 @@ its memory is overwritten, it gets memory of its own.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,6 +50,7 @@ class Tape:
     paths: dict[int, str]
     input_channels: int
     plain: bool = False
+    folds: Callable[[str], bool] = lambda path: False  # whether a norm at a path is one map with the layer before it
     nodes: list[Node] = field(default_factory=list)
     inputs: list[Value] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
