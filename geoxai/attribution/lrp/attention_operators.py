@@ -1,11 +1,13 @@
 """Attention: its weights are gates that stand, relevance goes through the values they mix.
 
 Signal-take-all on ``softmax(q k) @ v``: what the queries and keys depend on gets nothing, the values get all, in the
-shares the weights give, so attention is a conserving average (Arras et al. 2019; Ali et al. 2022).
+shares the weights give, so attention is a conserving average (Arras et al. 2019; Ali et al. 2022). With preset
+``attnlrp`` relevance crosses the weights as well, see ``products``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,6 +17,12 @@ from torch import Tensor
 from geoxai.attribution.lrp.gates import mix
 from geoxai.attribution.lrp.graph import Refusal
 from geoxai.attribution.lrp.operators import Call, operator
+from geoxai.attribution.lrp.products import explains
+
+STANDS = (
+    "its values do not depend on the input, only their weights do",
+    "use rules attnlrp, which explain the weights, or method gradient",
+)
 
 
 @operator("scaled_dot_product_attention _scaled_dot_product_flash_attention_for_cpu")
@@ -37,16 +45,33 @@ def attention(call: Call) -> Any:
     q, k, v, mask, dropout, causal, scale, shared_heads = call.bind(functional if plain else flash)
     if dropout > 0:
         raise Refusal("its dropout is in training mode", "call model.eval() first")
-    if call.value(v) is None:
-        raise Refusal("its values do not depend on the input, only their weights do", "explain with method gradient")
+    if call.value(v) is None and not explains(call, "softmax"):
+        raise Refusal(*STANDS)
     if shared_heads and v.shape[-3] != q.shape[-3]:
         times = q.shape[-3] // v.shape[-3]
-        k, v = k.repeat_interleave(times, -3), call.through(torch.repeat_interleave, v, times, -3)
+        k, v = (call.through(torch.repeat_interleave, t, times, -3) for t in (k, v))
     if causal:
         mask = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device).tril()
-    weights = _weights(q, k, mask, scale)
-    mixed = mix(call, v, weights, weights @ v)
+    mixed, weights = _mixed(call, q, k, v, mask, scale)
     return mixed if plain else (mixed, weights.new_zeros(weights.shape[:-1]))
+
+
+def _mixed(
+    call: Call, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float | None
+) -> tuple[Tensor, Tensor]:
+    """Values mixed by attention weights, and these."""
+    if not explains(call, "softmax"):
+        weights = _weights(q, k, mask, scale)
+        return mix(call, v, weights, weights @ v), weights
+    factor = q.shape[-1] ** -0.5 if scale is None else scale
+    scores = call.through(torch.mul, call.through(torch.matmul, q, call.through(torch.transpose, k, -1, -2)), factor)
+    if mask is not None:
+        hidden = ~mask if mask.dtype == torch.bool else torch.isneginf(mask)
+        scores = call.through(torch.masked_fill, scores, hidden, -torch.inf)
+        if mask.dtype != torch.bool:
+            scores = call.through(torch.add, scores, mask.masked_fill(hidden, 0))
+    weights = call.through(torch.softmax, scores, -1)
+    return call.through(torch.matmul, weights, v), weights
 
 
 def _weights(q: Tensor, k: Tensor, mask: Tensor | None, scale: float | None) -> Tensor:
@@ -82,19 +107,26 @@ def multi_head_attention(call: Call) -> Any:
         return (query, key, value), num_heads, projections, biases, out, masks, need_weights, average_attn_weights
 
     signals, heads, projections, biases, out, (mask, padding), need_weights, average = call.bind(parameters)
-    if call.value(signals[2]) is None:
-        raise Refusal("its values do not depend on the input, only their weights do", "explain with method gradient")
-    q, k = (
-        F.linear(x, w, b).unflatten(-1, (heads, -1)).movedim(0, -2) for x, w, b in zip(signals[:2], projections, biases)
-    )
-    v = call.through(F.linear, signals[2], projections[2], biases[2])
-    v = call.through(torch.movedim, call.through(torch.unflatten, v, -1, (heads, -1)), 0, -2)
-    weights = _weights(q, k, _joint_mask(q, k, mask, padding), None)
-    mixed = call.through(torch.movedim, mix(call, v, weights, weights @ v), -2, 0)
+    if call.value(signals[2]) is None and not explains(call, "softmax"):
+        raise Refusal(*STANDS)
+
+    crossed = (call.through if explains(call, "softmax") else _plainly,) * 2 + (call.through,)
+
+    def projected(run: Callable, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        of_heads = run(torch.unflatten, run(F.linear, x, weight, bias), -1, (heads, -1))
+        return run(torch.movedim, of_heads, 0, -2)
+
+    q, k, v = (projected(*each) for each in zip(crossed, signals, projections, biases))
+    mixed, weights = _mixed(call, q, k, v, _joint_mask(q, k, mask, padding), None)
+    mixed = call.through(torch.movedim, mixed, -2, 0)
     result = call.through(F.linear, call.through(torch.flatten, mixed, -2), *out)
     if not need_weights:
         return result, None
-    return result, weights.mean(-3) if average else weights
+    return result, call.through(torch.mean, weights, -3) if average else weights
+
+
+def _plainly(func: Callable, *args: Any) -> Any:
+    return func(*args)
 
 
 def _joint_mask(q: Tensor, k: Tensor, mask: Tensor | None, padding: Tensor | None) -> Tensor | None:

@@ -13,7 +13,8 @@ from geoxai.attribution.lrp.gates import signal_first
 from geoxai.attribution.lrp.graph import Refusal, tensors_in
 from geoxai.attribution.lrp.maps import Fixed
 from geoxai.attribution.lrp.nodes import record_index, record_map
-from geoxai.attribution.lrp.operators import Call, operator
+from geoxai.attribution.lrp.operators import Call, broadcast_samples, operator
+from geoxai.attribution.lrp.products import explains, record_product
 
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 MIXES = "it mixes samples, so there is no relevance of one sample", "keep samples apart"
@@ -54,6 +55,13 @@ def tensordot(call: Call) -> Any:
 
 def _contract(call: Call, operands: list[Tensor], labels: list[str], result: str) -> Tensor:
     signals = [t for t in operands if call.value(t)]
+    if len(signals) == 2 and explains(call, "product"):
+        samples = [_arranged(v.sample, own, result) for t, own in zip(operands, labels) if (v := call.value(t))]
+        equation = f"{labels[0]},{labels[1]}->{result}"
+        return record_product(
+            call, lambda a, b: torch.einsum(equation, a, b), tuple(operands),
+            broadcast_samples(call, samples, len(result)),
+        )  # fmt: skip
     signal = signal_first(call, *operands)[0] if len(signals) == 2 else signals[0]
     place = next(i for i, t in enumerate(operands) if t is signal)
     value = call.value(signal)

@@ -121,7 +121,7 @@ def _run(
     model: Callable, inputs: tuple[Tensor, ...], cache: WeightCache, rules: RuleList, reading: Reading, plain: bool
 ) -> tuple[Tape, LrpMode, Tensor]:
     channels = inputs[0].shape[1] if inputs[0].ndim > 1 else 1
-    tape = Tape(len(inputs[0]), cache, module_paths(model), channels, plain, rules.folds)
+    tape = Tape(len(inputs[0]), cache, module_paths(model), channels, plain, rules)
     watched = [tape.watch(x) for x in inputs]
     mode = LrpMode(tape)
     with torch.no_grad(), mode:

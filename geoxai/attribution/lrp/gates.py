@@ -8,6 +8,8 @@ weights are gates by that rule. A factor that is made of the other element by el
 that (``x * tanh(softplus(x))``). Where both factors are gates or neither is, which takes the relevance is not defined
 and the product is refused. In a quotient the divisor is the gate: the standard deviation of a norm written out (the
 LN-rule of Ali et al. 2022).
+
+A rule list with lines for products and softmaxes (preset ``attnlrp``) has no gates: see ``products``.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from geoxai.attribution.lrp.graph import Refusal, Value
 from geoxai.attribution.lrp.maps import Diagonal, Product
 from geoxai.attribution.lrp.nodes import DerivativeNode, MapNode, PassNode, RefusedNode, ScaleNode, SumNode, record_map
 from geoxai.attribution.lrp.operators import Call, broadcast_samples, operator
+from geoxai.attribution.lrp.products import explains, record_product, record_softmax
 
 GATES = names_in("sigmoid hardsigmoid softmax softmin rsqrt reciprocal exp")
 SHIFTED = names_in("tanh erf")  # one plus these is a gate: a sigmoid by another name, as GELU writes it
@@ -90,6 +93,9 @@ def gated_product(call: Call, a: Tensor, b: Tensor) -> Tensor:
         signal, gate = a, b
     elif _is_made_of(first, second):
         signal, gate = b, a
+    elif explains(call, "product"):
+        samples = [value.sample for value in (first, second) if value is not None]
+        return record_product(call, torch.mul, (a, b), broadcast_samples(call, samples, max(a.ndim, b.ndim)))
     else:
         signal, gate = signal_first(call, a, b)
     return take_all(call, signal, gate)
@@ -153,16 +159,25 @@ def mix(call: Call, values: Tensor, gate: Tensor, z: Tensor, right: bool = False
 
 def gated_matmul(call: Call, a: Tensor, b: Tensor) -> Tensor:
     """``a @ b`` of two signals, one of them attention weights."""
+    if explains(call, "product"):
+        samples = [value.sample for value in (call.value(a), call.value(b)) if value is not None]
+        if min(a.ndim, b.ndim) < 2 or any(size > 1 for sample in samples for size in sample.shape[-2:]):
+            raise Refusal("it mixes samples, so there is no relevance of one sample", "keep the batch axis first")
+        return record_product(call, torch.matmul, (a, b), broadcast_samples(call, samples, max(a.ndim, b.ndim)))
     values, gate = signal_first(call, a, b)
     return mix(call, values, gate, call.run(), right=values is a)
 
 
 @operator("softmax log_softmax logsumexp softmin")
 def softmax(call: Call) -> Any:
-    """Stepped over at the end of a network (see ``closing``); inside it, a gate, which relevance does not cross."""
+    """Stepped over at the end of a network (see ``closing``); inside it, a gate, which relevance does not cross unless
+    a rule list has a line for softmaxes.
+    """
+    if call.name == "softmax" and explains(call, "softmax"):
+        return record_softmax(call)
     raise Refusal(
         "a softmax inside the network is a gate: relevance goes through what it multiplies, not through itself",
-        "explain the values before it (start: logit)",
+        "explain the values before it (start: logit), or use rules attnlrp",
     )
 
 

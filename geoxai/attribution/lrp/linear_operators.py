@@ -228,7 +228,7 @@ def batch_norm(call: Call) -> Any:
     result = call.run()
     z = result if isinstance(result, Tensor) else result[0]
     path = call.tape.paths.get(id(weight), call.tape.module_path() + ".weight").rpartition(".")[0]
-    if call.tape.folds(path):
+    if call.tape.rules.folds(path):
         folded = with_norm(call.tape, value, scale, shift, z)
         if folded is not None:
             call.tape.track(z, folded)
@@ -348,6 +348,10 @@ def _add_constant(call: Call, term: tuple[Tensor, float], constant: Any, z: Tens
     constant = call.constant(torch.as_tensor(constant, dtype=z.dtype, device=z.device))
     if standing:
         tape.standing[constant] = True
+    if bool(torch.isneginf(constant).any()) and sign == 1:  # a mask of scores
+        hidden = torch.isneginf(constant)
+        shown = call.through(torch.masked_fill, x, hidden, -torch.inf)
+        return call.through(torch.add, shown, constant.masked_fill(hidden, 0))
     sample = value.sample.reshape((1,) * (z.ndim - len(value.shape)) + value.sample.shape)
     if sign == 1 and z.shape == x.shape:
         if not bool(constant.any()):  # such as a first state behind a gate

@@ -14,7 +14,7 @@ from geoxai.attribution.lrp.arithmetic import Crossing, propagate
 from geoxai.attribution.lrp.graph import Node, Value, replace_tensors, tensors_in
 from geoxai.attribution.lrp.ledger import Ledger
 from geoxai.attribution.lrp.maps import LinearMap, Sum, room_like
-from geoxai.attribution.lrp.rules import Fold, Rule, WSquare, ZBox
+from geoxai.attribution.lrp.rules import Rule, WSquare, ZBox
 
 WEIGHTED = frozenset({"linear", "conv"})
 
@@ -51,7 +51,7 @@ class MapNode(Node):
         return "weighted" in self.groups
 
     def allows(self, rule: Rule) -> bool:
-        return not isinstance(rule, Fold) and (self.weighted or not isinstance(rule, WSquare | ZBox))
+        return rule.of_linear_maps and (self.weighted or not isinstance(rule, WSquare | ZBox))
 
     def backward(self, relevances: list[Tensor | None], rule: Rule | None, ledger: Ledger) -> list[Tensor | None]:
         (relevance,) = relevances

@@ -8,6 +8,8 @@ A list is read from the top; the first line that matches an operation gives its 
   (batch norm in eval; layer, group, instance norm), ``average`` (average pooling, mean, sum, cumsum, values mixed by
   attention), ``upsample`` (linear and bicubic interpolation), ``sum`` (a + b, a - b, adding a constant),
 - ``weighted`` (linear and conv), ``all``,
+- ``product`` (of two factors that both depend on the input), ``softmax`` (inside the network), with rules ``uniform``
+  and ``taylor`` alone. Without such lines one factor is a gate: it stands, the other takes all,
 
 and ``path``, if given, is a pattern of the module path (``encoder.*``).
 
@@ -32,6 +34,8 @@ from geoxai.attribution.lrp.rules import (
     Fold,
     Gamma,
     Rule,
+    Taylor,
+    Uniform,
     WSquare,
     Zero,
     ZPlus,
@@ -40,7 +44,20 @@ from geoxai.attribution.lrp.rules import (
 from geoxai.errors import OptionError
 from geoxai.names import unknown
 
-MATCHES = ("first", "last", "linear", "conv", "norm", "average", "upsample", "sum", "weighted", "all")
+MATCHES = (
+    "first",
+    "last",
+    "linear",
+    "conv",
+    "norm",
+    "average",
+    "upsample",
+    "sum",
+    "product",
+    "softmax",
+    "weighted",
+    "all",
+)
 
 
 @dataclass(frozen=True)
@@ -71,6 +88,10 @@ class RuleList:
         line = self.find(frozenset({"norm", "all"}), path)
         return line is not None and isinstance(line.rule, Fold)
 
+    def explains(self, group: str, path: str) -> bool:
+        """Whether relevance crosses products (``product``) or softmaxes (``softmax``) at this path by a rule."""
+        return self.find(frozenset({group}), path) is not None
+
     def find(self, groups: frozenset[str], path: str) -> Line | None:
         """The first line that matches."""
         return next((line for line in self.lines if line.matches(groups, path)), None)
@@ -100,6 +121,7 @@ PRESETS: dict[str, tuple[Line, ...]] = {
     "epsilon_alpha2_beta1_flat": _lines(
         ("first", Flat()), ("linear", Epsilon()), ("conv", AlphaBeta(alpha=2, beta=1)), ("all", ZPlus())
     ),
+    "attnlrp": _lines(("softmax", Taylor()), ("product", Uniform()), ("all", Epsilon())),
     "deep_taylor": _lines(("first", WSquare(bias="ignore")), ("all", ZPlus(bias="ignore"))),
 }
 BOUNDED = ("z_box", "deep_taylor")  # take low and high, the bounds of the network's input

@@ -28,6 +28,7 @@ class Rule:
 
     name: ClassVar[str]
     presumes_positive: ClassVar[bool] = False
+    of_linear_maps: ClassVar[bool] = True
 
     bias: str = "absorb"
 
@@ -181,10 +182,39 @@ class Fold(Rule):
     """For batch norm in eval right after a dense layer or convolution: both are one map, whose rule is the layer's."""
 
     name: ClassVar[str] = "fold"
+    of_linear_maps: ClassVar[bool] = False
+
+
+@dataclass(frozen=True)
+class Uniform(Rule):
+    """For a product of two factors that depend on the input: half of the relevance to each (Achtibat et al. 2024).
+
+    In a sum of products each product's share is ``a b / (z + eps * sign(z))``.
+    """
+
+    name: ClassVar[str] = "uniform"
+    of_linear_maps: ClassVar[bool] = False
+
+    eps: float = 1e-6
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require_number(self, "eps", minimum=0.0)
+
+
+@dataclass(frozen=True)
+class Taylor(Rule):
+    """For a softmax inside the network: its Taylor expansion at the scores, ``x_i (R_i - s_i sum_j R_j)`` (Achtibat et
+    al. 2024, proposition 3.1). The constant of the expansion keeps the rest, as bias relevance.
+    """
+
+    name: ClassVar[str] = "taylor"
+    of_linear_maps: ClassVar[bool] = False
 
 
 RULES: dict[str, type[Rule]] = {
-    rule.name: rule for rule in (Zero, Epsilon, Gamma, AlphaBeta, ZPlus, Flat, WSquare, ZBox, Pass, Fold)
+    rule.name: rule
+    for rule in (Zero, Epsilon, Gamma, AlphaBeta, ZPlus, Flat, WSquare, ZBox, Pass, Fold, Uniform, Taylor)
 }
 
 

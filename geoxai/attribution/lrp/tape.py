@@ -12,7 +12,7 @@ its memory is overwritten, it gets memory of its own.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,7 @@ from geoxai.attribution.calls import names_in
 from geoxai.attribution.lrp import memory
 from geoxai.attribution.lrp.graph import Node, Value, tensors_in
 from geoxai.attribution.lrp.maps import channels_last
+from geoxai.attribution.lrp.presets import RuleList
 from geoxai.attribution.lrp.weights import CHANNELS_LAST, WeightCache
 
 # Operations that make a view where the order of elements in memory allows it, and others that show that order; through
@@ -50,7 +51,7 @@ class Tape:
     paths: dict[int, str]
     input_channels: int
     plain: bool = False
-    folds: Callable[[str], bool] = lambda path: False  # whether a norm at a path is one map with the layer before it
+    rules: RuleList = field(default_factory=lambda: RuleList("none", ()))  # of these, those that say what is recorded
     nodes: list[Node] = field(default_factory=list)
     inputs: list[Value] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
