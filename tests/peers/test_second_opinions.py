@@ -122,3 +122,22 @@ def test_autolrp(rule):
     output[0, 1].lrp(config=autolrp.LRPConfig(rule=table))
     wanted = torch.as_tensor(leaf.relevance).as_subclass(torch.Tensor) * network(x)[0, 1].detach()
     close(attribute(network, x, rules=mine, target=1).relevance, wanted, 1e-6)
+
+
+@pytest.mark.parametrize("rules", ["attnlrp", "epsilon"])
+def test_autolrp_on_attention(rules):
+    """Its ATTNLRP is preset attnlrp, its CPLRP what other presets do: attention weights are gates."""
+    autolrp = pytest.importorskip("autolrp", reason="autolrp is not installed (extra peers)")
+    generator = torch.Generator().manual_seed(0)
+    weights = [torch.randn(8, 8, generator=generator, dtype=torch.float64) / 8**0.5 for _ in range(3)]
+    x = torch.randn(1, 5, 8, generator=generator, dtype=torch.float64)
+
+    def attention(x):
+        q, k, v = (x @ w for w in weights)
+        return torch.bmm(torch.softmax(torch.bmm(q, k.transpose(1, 2)) * 8**-0.5, -1), v)
+
+    leaf = autolrp.tensor(x)
+    theirs = autolrp.ATTNLRP if rules == "attnlrp" else autolrp.CPLRP
+    attention(leaf)[0, 2, 3].lrp(config=autolrp.LRPConfig(rule={**autolrp.BASE, **theirs}))
+    wanted = torch.as_tensor(leaf.relevance).as_subclass(torch.Tensor) * attention(x)[0, 2, 3]
+    close(attribute(attention, x, rules=rules, eps=1e-11, target=(2, 3)).relevance, wanted, 1e-7)
