@@ -19,6 +19,7 @@ from geoxai.attribution.checks import (
     check_model,
     check_options,
     check_precision,
+    check_values,
 )
 from geoxai.attribution.fields.windowed import PER_VALUE, explain_windows
 from geoxai.attribution.fields.windows import Windows, find_windows, picks_of
@@ -91,6 +92,7 @@ class Attribution:
     layers: dict[str, Tensor] = field(default_factory=dict)
 
 
+@torch.inference_mode(False)  # whatever the caller is in
 def attribute(
     model: Callable,
     x: Tensor | np.ndarray | tuple,
@@ -219,6 +221,7 @@ def attribute(
     return replace(whole, relevance=whole.relevance if isinstance(x, tuple) else whole.relevance[0])
 
 
+@torch.inference_mode(False)
 def rule_table(
     model: Callable,
     x: Tensor | np.ndarray | tuple,
@@ -308,6 +311,7 @@ def _explain_batch(
         if rules is None:
             found = gradients.derivative(leaves, output.values, objective.coefficients)
             found = [gradients.TRANSFORMS[method](g, leaf.detach()) for g, leaf in zip(found, leaves)]
+            check_values(value, found)
             results.append(_TargetResult(tuple(found), value, None, False, (), (), {}, returned))
             continue
         planned = engine.plan(recorded, objective, rules, depth.flat_below)
@@ -316,6 +320,7 @@ def _explain_batch(
         kept = {node: output.values.new_zeros(node.output_shapes[0]) for node in outputs.values()}
         ledger = Ledger(len(inputs[0]), inputs[0].device)
         found = engine.backward(recorded, planned, ledger, number == len(objectives) - 1, kept)
+        check_values(value, found)
         positive = any(rule.presumes_positive for rule, _ in planned.rules.values())
         notes = (*recorded.tape.notes, *planned.notes)
         maps = tuple(r.contiguous() for r in found)

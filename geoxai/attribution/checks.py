@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from geoxai.attribution import gradients
-from geoxai.errors import InputError, OptionError
+from geoxai.errors import GeoxaiError, InputError, OptionError
 from geoxai.names import unknown
 
 METHODS = ("lrp", *gradients.TRANSFORMS)
@@ -57,7 +58,7 @@ def check_inputs(x: Any) -> tuple[Tensor, ...]:
                 f"{bad} of {tensor.numel()} input values are NaN or infinite",
                 fix="fill missing values before explaining and pass valid= so that relevance on them is masked",
             )
-    return tuple(tensor.detach() for tensor in inputs)
+    return tuple(tensor.clone() if tensor.is_inference() else tensor.detach() for tensor in inputs)
 
 
 def check_model(model: Any) -> None:
@@ -87,6 +88,22 @@ def check_precision(method: str, precision: str) -> None:
         raise OptionError(unknown("precision", precision, ["full", "bfloat16"]), option="precision")
     if precision != "full" and method != "lrp":
         raise OptionError(f"precision {precision!r} is for method lrp, found {method!r}", option="precision")
+
+
+def check_values(values: Tensor, relevance: Sequence[Tensor]) -> None:
+    """Raise where a finite input gave values or relevance that are not finite."""
+    bad = int((~torch.isfinite(values)).sum())
+    if bad:
+        raise GeoxaiError(
+            f"{bad} of {values.numel()} explained values are NaN or infinite although the input is not",
+            fix="look for divisions by 0, roots and logarithms of negative numbers, or weights that are NaN, in the"
+            " network",
+        )
+    if not all(bool(torch.isfinite(r.sum())) for r in relevance):
+        raise GeoxaiError(
+            "the explained values are finite, their relevance is not: the network works with infinite values inside",
+            fix="replace infinite constants, such as in masks, by large ones (-1e9)",
+        )
 
 
 def check_labels(labels: Any, samples: int) -> Tensor | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
@@ -34,6 +35,9 @@ class Closing(TorchFunctionMode):
 
     def compute(self, func: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
         """One torch call; subclasses say how it is done."""
+        if torch.is_inference_mode_enabled():  # the network's own; what is explained needs a derivative
+            with torch.inference_mode(False), torch.enable_grad():
+                return func(*args, **kwargs)
         return func(*args, **kwargs)
 
     def __torch_function__(

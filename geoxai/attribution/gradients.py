@@ -32,12 +32,21 @@ def forward(
     output = Output(raw, raw) if closing is None else Output(closing[1], raw, closing[0])
     if not output.values.requires_grad:
         raise GeoxaiError(
-            "the network's output has no gradient", fix="remove no_grad and detach from its forward, or use method lrp"
+            "the network's output has no gradient",
+            fix="remove no_grad and detach from its forward, or use method lrp",
         )
     return leaves, output
 
 
 def derivative(leaves: list[Tensor], output: Tensor, coefficients: Tensor) -> list[Tensor]:
     """Derivative of ``sum(coefficients * output)`` by each input; no gradient of weights is computed."""
-    gradients = torch.autograd.grad(output, leaves, coefficients, retain_graph=True, allow_unused=True)
+    try:
+        gradients = torch.autograd.grad(output, leaves, coefficients, retain_graph=True, allow_unused=True)
+    except RuntimeError as error:
+        if "inplace operation" not in str(error):
+            raise
+        raise GeoxaiError(
+            "the network overwrites values in place that its gradient needs",
+            fix="write them out of place, or use method lrp",
+        ) from error
     return [torch.zeros_like(leaf) if g is None else g for leaf, g in zip(leaves, gradients)]

@@ -34,7 +34,15 @@ class Reading:
         if not isinstance(found, Tensor):
             raise OptionError(
                 f"the network returns {_described(found)}, expected one tensor",
-                fix=f"say which to explain: output: {_example(found)}",
+                fix=f"say which to explain: output: {_example(found)}"
+                if isinstance(found, Mapping | tuple | list) or hasattr(found, "_fields")
+                else "let its forward return a torch tensor",
+                option="output",
+            )
+        if not found.is_floating_point():
+            raise OptionError(
+                f"the network returns {found.dtype}, of which there is no relevance",
+                fix="let it return the numbers that decide, such as logits before an argmax",
                 option="output",
             )
         if not self.sample_axis:

@@ -105,7 +105,8 @@ def forward(
     if value is None:
         raise GeoxaiError(
             "the network's output does not depend on its input through torch operations",
-            fix="TorchScript and computations outside torch cannot be followed: use the plain module or torch.export",
+            fix="TorchScript, torch.vmap and computations outside torch cannot be followed: use the plain module or"
+            " torch.export",
         )
     if not output.values.ndim or len(output.values) != len(inputs[0]):
         raise OptionError(

@@ -40,6 +40,9 @@ class LrpMode(Closing):
         self.tape = tape
 
     def compute(self, func: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
+        if torch.is_inference_mode_enabled():  # the network's own: its tensors would not tell what is a view of what
+            with torch.inference_mode(False), torch.no_grad():
+                return self._compute(func, args, kwargs)
         with torch.no_grad():
             return self._compute(func, args, kwargs)
 

@@ -21,6 +21,8 @@ from geoxai.attribution.lrp.maps import Dense, LinearMap
 from geoxai.attribution.lrp.nodes import record_map
 from geoxai.attribution.lrp.operators import Call, operator
 
+PACKED = "its sequences are packed", "give the layer padded sequences and pick the last valid step of each"
+
 State = tuple[Tensor, ...]
 Cell = Callable[[Call, Tensor, State, Sequence[Any]], State]
 
@@ -37,7 +39,7 @@ def recurrent_layers(call: Call) -> Any:
 
     x, states, weights, biases, layers, dropout, train, both, batch_first = call.bind(parameters)
     if isinstance(states, Tensor) and isinstance(weights, tuple | list) and not isinstance(biases, bool):
-        raise Refusal("its sequences are packed", "give it padded sequences")
+        raise Refusal(*PACKED)
     if train and dropout > 0:
         raise Refusal("dropout is in training mode", "call model.eval() first")
     cell = CELLS[call.name]
@@ -61,6 +63,12 @@ def recurrent_layers(call: Call) -> Any:
             after.append(state)
         x = found[0] if directions == 1 else call.through(torch.cat, found, -1)
     return (x, *(call.through(torch.stack, list(ends), 0) for ends in zip(*after)))
+
+
+@operator("_pack_padded_sequence _pad_packed_sequence")
+def packed_sequence(call: Call) -> Any:
+    """Sequences of different lengths on one axis: not followed."""
+    raise Refusal(*PACKED)
 
 
 @operator("lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell")
