@@ -164,6 +164,16 @@ def test_masks_hide_scores_however_they_are_written():
     assert not got.relevance[:, 2:].any()
 
 
+def test_gates_stand_and_a_softmax_in_parts_is_refused():
+    a, b = inputs(3, 4), inputs(3, 4, seed=1)
+    for gated in (lambda a, b: a * b.sigmoid(), lambda a, b: a * torch.rsqrt(b.square().mean(1, keepdim=True))):
+        got = attribute(gated, (a, b), rules="attnlrp", target=1)
+        torch.testing.assert_close(got.relevance[0][:, 1], gated(a, b)[:, 1])
+        assert not got.relevance[1].any()
+    with pytest.raises(GeoxaiError, match="exp at the network"):
+        attribute(seeded(SelfAttention("bmm")), inputs(2, 5, 8), rules="attnlrp", target=(0, 0))
+
+
 def test_products_are_halved_and_the_table_says_so():
     a, b = inputs(3, 4), inputs(3, 4, seed=1)
     got = attribute(lambda a, b: a * b, (a, b), rules="attnlrp", target=1)

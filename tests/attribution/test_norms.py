@@ -122,6 +122,12 @@ def test_what_cannot_be_folded_is_answered():
     ops = [(row.op, row.path) for row in rule_table(network, x, lines)]
     assert ("batch_norm", "0.2") in ops
     assert ("batch_norm", "0.4") not in ops
+    assert ("conv2d", "0.3 > 0.4") in ops
+    zero = [{"match": "conv", "path": "0.3", "rule": "zero"}, *lines]
+    why = {row.path: row.why for row in rule_table(network, x, zero)}
+    assert why["0.3 > 0.4"] == "match conv, path 0.3 of custom"
+    at = attribute(network, x, rules=zero, target=0, layers=["0.4"]).layers["0.4"]
+    torch.testing.assert_close(at.flatten(1).sum(1), attribute(network, x, rules=zero, target=0).target_value)
     with pytest.raises(OptionError, match="does not apply to layer_norm"):
         attribute(nn.LayerNorm(3).double().eval(), inputs(2, 3), target=0, rules="epsilon", norm="fold")
     with pytest.raises(OptionError, match="did you mean 'fold'"):

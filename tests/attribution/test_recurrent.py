@@ -198,6 +198,14 @@ def test_written_by_hand_it_is_the_same_under_every_rule(name, policy):
             torch.testing.assert_close(getattr(a, term), getattr(b, term), rtol=1e-9, atol=1e-12, msg=preset)
 
 
+def test_the_table_names_every_layer_of_a_sum():
+    network, x = ByHand(seeded(Layers("LSTM"))).eval(), inputs(1, 2, 3)
+    lines = [{"match": "linear", "path": "h", "rule": "zero"}, {"match": "all", "rule": "epsilon"}]
+    rows = [(row.path, row.rule, row.why) for row in rule_table(network, x, lines) if row.op == "linear"]
+    assert rows[0] == ("x", "epsilon(bias=absorb, eps=1e-06)", "match all of custom")  # the first state is a constant
+    assert rows[1] == ("x + h", "zero(bias=absorb)", "match linear, path h of custom")
+
+
 def test_a_layer_that_sees_a_first_state_adds_a_bias():
     """``r * (U h + c)`` with a first state h of zeros is a gate on a constant: r takes nothing, the constant all."""
     network, x = seeded(Layers("GRU")), inputs(2, 1, 3)

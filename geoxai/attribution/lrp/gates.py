@@ -9,7 +9,8 @@ that (``x * tanh(softplus(x))``). Where both factors are gates or neither is, wh
 and the product is refused. In a quotient the divisor is the gate: the standard deviation of a norm written out (the
 LN-rule of Ali et al. 2022).
 
-A rule list with lines for products and softmaxes (preset ``attnlrp``) has no gates: see ``products``.
+Under a rule list with lines for products and softmaxes (preset ``attnlrp``) attention weights are no gates, and
+products without a gate are not refused: see ``products``.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ def gated_product(call: Call, a: Tensor, b: Tensor) -> Tensor:
         signal, gate = a, b
     elif _is_made_of(first, second):
         signal, gate = b, a
-    elif explains(call, "product"):
+    elif explains(call, "product") and is_gate(first) == is_gate(second):
         samples = [value.sample for value in (first, second) if value is not None]
         return record_product(call, torch.mul, (a, b), broadcast_samples(call, samples, max(a.ndim, b.ndim)))
     else:

@@ -19,7 +19,8 @@ def layer_output(nodes: Collection[Node], path: str, option: str) -> Node:
     """
     found = None
     for node in nodes:
-        if node.path == path or node.path.startswith(f"{path}."):
+        own = node.path.rpartition(" > ")[2]  # of a layer with a norm folded into it the norm's is the output
+        if own == path or own.startswith(f"{path}."):
             found = node
     if found is None or not path:
         crossed = dict.fromkeys(node.path for node in nodes if node.path)

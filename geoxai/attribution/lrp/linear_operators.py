@@ -229,7 +229,7 @@ def batch_norm(call: Call) -> Any:
     z = result if isinstance(result, Tensor) else result[0]
     path = call.tape.paths.get(id(weight), call.tape.module_path() + ".weight").rpartition(".")[0]
     if call.tape.rules.folds(path):
-        folded = with_norm(call.tape, value, scale, shift, z)
+        folded = with_norm(call.tape, value, scale, shift, z, path)
         if folded is not None:
             call.tape.track(z, folded)
             return result

@@ -95,7 +95,7 @@ def _shift_of_norm(tape: Tape, value: Value, constant: Tensor, z: Tensor) -> Val
     return Value(merged, 0, z.shape, value.sample)
 
 
-def with_norm(tape: Tape, value: Value, scale: Tensor, shift: Tensor, z: Tensor) -> Value | None:
+def with_norm(tape: Tape, value: Value, scale: Tensor, shift: Tensor, z: Tensor, path: str) -> Value | None:
     """The value of a batch norm's result ``z = x * scale + shift`` as one map with the layer that made ``x``; None
     where no dense layer or convolution did.
     """
@@ -114,7 +114,7 @@ def with_norm(tape: Tape, value: Value, scale: Tensor, shift: Tensor, z: Tensor)
     crossing = replace(node.crossing, map=replace(before, weight=weight, bias=bias), z=tape.keep(z), rectified=False)
     folded = node.remade(crossing)
     tape.add(folded)
-    folded.path = node.path
+    folded.path = f"{node.path} > {path}"
     return Value(folded, 0, z.shape, crossing.sample)
 
 

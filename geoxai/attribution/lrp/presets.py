@@ -11,7 +11,8 @@ A list is read from the top; the first line that matches an operation gives its 
 - ``product`` (of two factors that both depend on the input), ``softmax`` (inside the network), with rules ``uniform``
   and ``taylor`` alone. Without such lines one factor is a gate: it stands, the other takes all,
 
-and ``path``, if given, is a pattern of the module path (``encoder.*``).
+and ``path``, if given, is a pattern of the module path (``encoder.*``). Where several modules are one map, a sum of
+layers (``cell.x + cell.h``) or a layer and the norm folded into it (``conv > norm``), any of their paths will do.
 
 Batch norm in eval is a diagonal map with its own bias, unless a line ``{match: norm, rule: pass}`` lets relevance
 through, or ``{match: norm, rule: fold}`` makes it one map with the layer right before it, as a network with merged
@@ -21,6 +22,7 @@ matched.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
@@ -70,7 +72,9 @@ class Line:
 
     def matches(self, groups: frozenset[str], path: str) -> bool:
         """Whether the line is for an operation of these groups at this module path."""
-        return self.match in groups and (self.path is None or fnmatchcase(path, self.path))
+        if self.match not in groups:
+            return False
+        return self.path is None or any(fnmatchcase(one, self.path) for one in re.split(" [+>] ", path))
 
     def __str__(self) -> str:
         return f"match {self.match}" + (f", path {self.path}" if self.path else "")
