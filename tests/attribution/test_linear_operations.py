@@ -269,7 +269,10 @@ def test_rule_equals_explicit_loop(name, policy):
         z = case.operation(x)
     weights = inputs(*z.shape[1:], seed=7)
     upper = (z[0] * weights).numpy().ravel()
+    biased = case.twice or bool(case.operation(torch.zeros_like(x)).any())
     for rule in rules(case.group, policy):
+        if policy != "absorb" and not biased and rule.name != "epsilon":
+            continue  # only a stabiliser could make a difference
         if case.twice and rule.name == "z_box":
             continue  # bounds hold for the input alone
         got = attribute(case.operation, x, rules=[{"rule": rule}], target=weights)
