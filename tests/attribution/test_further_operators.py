@@ -94,6 +94,21 @@ def test_account_conservation_and_export(name):
     torch.testing.assert_close(parts, attribute(network, x, rules="zero", target=target).relevance)
 
 
+def test_bicubic_taken_apart_by_torch_agrees_where_steps_are_proportional():
+    """Torch writes it as sixteen gathered products and their pairwise sums. LRP-0 is the same for any such splitting;
+    alpha-beta of one map tells signs of contributions apart, that of a chain the signs of its partial sums.
+    """
+    network = nn.Upsample(size=(5, 7), mode="bicubic").eval()
+    x, weights = inputs(2, 1, 4, 4), inputs(1, 5, 7, seed=1)
+    parts = torch.export.export(network, (x,)).run_decompositions().module()
+    apart = {}
+    for rules in ("zero", "alpha1_beta0"):
+        a, b = (attribute(n, x, rules=rules, target=weights).relevance for n in (network, parts))
+        apart[rules] = float((a - b).abs().max() / a.abs().max())
+    assert apart["zero"] < 1e-9
+    assert apart["alpha1_beta0"] > 1e-2
+
+
 def scattered(x):
     out = torch.zeros(len(x), 6, 4, dtype=x.dtype)
     out.scatter_(1, torch.tensor([3, 0, 5, 2]).reshape(1, -1, 1).expand(len(x), 4, 4), x[:, :4])

@@ -120,6 +120,18 @@ def test_z_box_per_channel_holds_for_a_dense_first_layer():
     torch.testing.assert_close(shaped.relevance.flatten(1), flat.relevance, rtol=0, atol=0)
 
 
+def test_z_box_per_channel_holds_for_a_sum_of_layers():
+    first, second = seeded_layer("conv2d padding", True)[0], seeded_layer("conv2d padding", False)[0]
+    both = nn.Conv2d(4, 3, 3, padding=1).double().eval()
+    with torch.no_grad():
+        both.weight[:], both.bias[:] = torch.cat([first.weight, second.weight], 1), first.bias
+    x = torch.empty(3, 2, 4, 5, dtype=torch.float64).uniform_(-2, 2)
+    low, high = (-2.0, -3.0), (2.0, 5.0)
+    joined = attribute(lambda t: first(t) + second(t), x, rules=ZBox(low=low, high=high), target=(1, 2, 2))
+    twin = attribute(lambda t: both(torch.cat([t, t], 1)), x, rules=ZBox(low=low * 2, high=high * 2), target=(1, 2, 2))
+    torch.testing.assert_close(joined.relevance, twin.relevance)
+
+
 def test_special_cases_of_z_box():
     layer, x = seeded_layer("linear", False)
     x = x.abs()

@@ -18,9 +18,9 @@ from geoxai.attribution.lrp.further_maps import Composed
 from geoxai.attribution.lrp.gates import GateNode
 from geoxai.attribution.lrp.graph import Value
 from geoxai.attribution.lrp.ledger import Ledger
-from geoxai.attribution.lrp.maps import Dense, LinearMap, Product
+from geoxai.attribution.lrp.maps import Dense, LinearMap, Product, per_channel
 from geoxai.attribution.lrp.nodes import WEIGHTED, DerivativeNode, MapNode, record_index
-from geoxai.attribution.lrp.rules import Rule
+from geoxai.attribution.lrp.rules import Rule, ZBox
 from geoxai.attribution.lrp.tape import Tape
 
 
@@ -75,10 +75,27 @@ class JoinedNode(MapNode):
         self.input_shape = crossing.a.shape
 
     def backward(self, relevances: list[Tensor | None], rule: Rule | None, ledger: Ledger) -> list[Tensor | None]:
+        if isinstance(rule, ZBox):
+            rule = replace(rule, low=self._bounds(rule.low), high=self._bounds(rule.high))
         (joined,) = super().backward(relevances, rule, ledger)
         assert joined is not None
+        return list(self.map.split(joined))
+
+    @property
+    def map(self) -> Joined:
+        """Its map, whose parts are the layers."""
         assert isinstance(self.crossing.map, Joined)
-        return list(self.crossing.map.split(joined))
+        return self.crossing.map
+
+    def _bounds(self, bound: float | tuple[float, ...] | None) -> float | tuple[float, ...] | None:
+        """Bounds per channel as bounds of each joined value."""
+        if not isinstance(bound, tuple):
+            return bound
+        crossing = self.crossing
+        each = [crossing.a.new_zeros(1, *term.shape[1:]) for term in self.map.terms]
+        of_terms = [t + per_channel(bound, t, crossing.channels, crossing.channel_axis) for t in each]
+        joined = self.map.joined(of_terms)
+        return tuple(joined.reshape(-1, joined.shape[-1])[0].tolist())
 
 
 @dataclass(frozen=True)
