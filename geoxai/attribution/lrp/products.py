@@ -33,6 +33,10 @@ class ProductNode(Node):
         super().__init__(op, values, values[0].shape, [z.shape])
         self.function, self.factors, self.z, self.sample = function, factors, z, sample
 
+    def release(self) -> None:
+        super().release()
+        del self.factors, self.z
+
     def allows(self, rule: Rule) -> bool:
         return isinstance(rule, Uniform)
 
@@ -60,6 +64,10 @@ class SoftmaxNode(Node):
     def __init__(self, value: Value, scores: Tensor, weights: Tensor, axis: int):
         super().__init__("softmax", (value,), value.shape, [weights.shape])
         self.scores, self.weights, self.axis = scores, weights, axis
+
+    def release(self) -> None:
+        super().release()
+        del self.scores, self.weights
 
     def allows(self, rule: Rule) -> bool:
         return isinstance(rule, Taylor)
