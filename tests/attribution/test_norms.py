@@ -112,6 +112,19 @@ def test_pass_lets_relevance_through(rules):
         }
 
 
+def test_a_line_can_stand_for_the_lines_of_a_preset():
+    network, x = seeded(ConvNet()), inputs(3, 2, 8, 8)
+    lines = [{"match": "norm", "rule": "fold"}, {"preset": "epsilon_plus", "bias": "ignore"}]
+    got = attribute(network, x, rules=lines, target=1)
+    wanted = attribute(network, x, rules="epsilon_plus", norm="fold", bias="ignore", target=1)
+    torch.testing.assert_close(got.relevance, wanted.relevance, rtol=0, atol=0)
+    with pytest.raises(OptionError, match=r"line 2 of rules: .*did you mean 'epsilon_plus'") as caught:
+        parse_rules([lines[0], {"preset": "epsilon_pluss"}])
+    assert caught.value.option == "rules.1.preset"
+    with pytest.raises(OptionError, match="did you mean 'eps'"):
+        parse_rules([{"preset": "epsilon", "epps": 1}])
+
+
 def test_what_cannot_be_folded_is_answered():
     layers = nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.BatchNorm2d(3), nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2))
     network, x = seeded(nn.Sequential(layers, nn.Flatten())), inputs(2, 2, 3, 3)

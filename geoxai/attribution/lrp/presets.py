@@ -136,9 +136,10 @@ def parse_rules(spec: Any, **options: Any) -> RuleList:
     """A rule list from what a user writes in YAML or Python.
 
     ``spec`` is a preset or rule name; a Rule; a RuleList; or a list of lines, each a Line or a mapping such as
-    ``{match: conv, rule: alpha_beta, alpha: 2, beta: 1, bias: absorb}``. ``options`` (``eps=``, ``bias=``, ``low=``,
-    ...) set those of a named preset, at every line whose rule has them; ``norm="pass"`` or ``"fold"`` gives its norms
-    that rule. Raises OptionError where anything does not fit.
+    ``{match: conv, rule: alpha_beta, alpha: 2, beta: 1, bias: absorb}``, or ``{preset: epsilon_plus}``, which stands
+    for the lines of that preset. ``options`` (``eps=``, ``bias=``, ``low=``, ...) set those of a named preset, at every
+    line whose rule has them; ``norm="pass"`` or ``"fold"`` gives its norms that rule. Raises OptionError where anything
+    does not fit.
     """
     if isinstance(spec, str):
         return _named(spec, options)
@@ -156,7 +157,19 @@ def parse_rules(spec: Any, **options: Any) -> RuleList:
             fix=f"presets are: {', '.join(PRESET_NAMES)}",
             option="rules",
         )
-    return RuleList("custom", tuple(_line(number, line) for number, line in enumerate(spec)))
+    return RuleList("custom", tuple(line for number, given in enumerate(spec) for line in _entry(number, given)))
+
+
+def _entry(number: int, spec: Any) -> tuple[Line, ...]:
+    """The lines that one entry of a list stands for: one, or those of a preset."""
+    if not isinstance(spec, Mapping) or "preset" not in spec:
+        return (_line(number, spec),)
+    values = dict(spec)
+    try:
+        return _named(str(values.pop("preset")), values).lines
+    except OptionError as error:
+        option = f"rules.{number}.{error.option or 'preset'}" if error.option != "rules" else f"rules.{number}.preset"
+        raise OptionError(f"line {number + 1} of rules: {error.message}", fix=error.fix, option=option) from None
 
 
 def _named(name: str, options: dict[str, Any]) -> RuleList:
