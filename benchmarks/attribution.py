@@ -7,8 +7,8 @@ the table gives medians of processor time as ratios to forward + input gradient 
 a fresh process per case holds at most above what it held before the call (VmHWM - VmRSS of Linux), as a ratio to the
 gradient's. Whether a peer gives the same map is judged on one sample, without biases, in float64: the largest
 difference to geoxai's map over that map's largest value, which geoxai's own tests compare with an explicit loop. A
-map that differs may follow another convention: captum and autolrp start dense outputs otherwise, autolrp shares pools
-evenly.
+map that differs may follow another convention: captum's alpha1_beta0 and gamma ignore the signs of inputs, autolrp
+shares pools evenly, and neither zennit (without a canonizer of the network's own) nor captum follows a residual sum.
 """
 
 from __future__ import annotations
@@ -30,11 +30,13 @@ from torch import Tensor, nn
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "tests" / "peers")]
 from benchmarks.networks import CASES, QUICK, Case  # noqa: E402
-from benchmarks.peers import PEERS  # noqa: E402
+from benchmarks.peers import CONVOLUTION, PEERS  # noqa: E402
 from geoxai.attribution import attribute  # noqa: E402
 
 RULES = ("epsilon", "alpha1_beta0", "epsilon_plus", "alpha2_beta1", "gamma")
+SHORT = "geoxai bfloat16"
 SAME = 1e-3
+MOST_SECONDS = 240  # per network, after which no further round begins
 Run = Callable[[nn.Module, Tensor, Case], Tensor]
 
 
@@ -45,11 +47,12 @@ def gradient(network: nn.Module, x: Tensor, case: Case) -> Tensor:
     return torch.autograd.grad(output, leaf, case.coefficients(output))[0]
 
 
-def geoxai(rules: str) -> Run:
+def geoxai(rules: str, precision: str = "full") -> Run:
     """LRP by this package."""
 
     def run(network: nn.Module, x: Tensor, case: Case) -> Tensor:
-        return attribute(network, x, rules=rules, target=torch.ones(case.dense) if case.dense else 0).relevance
+        target = torch.ones(case.dense) if case.dense else 0
+        return attribute(network, x, rules=rules, target=target, precision=precision).relevance
 
     return run
 
@@ -59,13 +62,14 @@ def runs() -> dict[tuple[str, str], Run]:
     found: dict[tuple[str, str], Run] = {("torch", "gradient"): gradient}
     for rules in RULES:
         found["geoxai", rules] = geoxai(rules)
+        found[SHORT, rules] = geoxai(rules, "bfloat16")
         found |= {(name, rules): peer(rules) for name, peer in PEERS.items() if peer(rules) is not None}
     return found
 
 
-def difference(run: Run, rules: str, case: Case) -> float | None:
-    """Largest difference of a peer's map to geoxai's, relative to its largest value; None if the peer refuses."""
-    network, x = case.build(torch.float64, bias=False)
+def difference(run: Run, rules: str, case: Case, dtype: torch.dtype = torch.float64) -> float | None:
+    """Largest difference of a map to geoxai's own, relative to its largest value; None if a peer refuses."""
+    network, x = case.build(dtype, bias=False)
     wanted = geoxai(rules)(network, x[:1], case)
     try:
         got = run(network, x[:1], case)
@@ -104,22 +108,32 @@ def measure(name: str, case: Case, rounds: int, quick: bool, memory: bool) -> li
     network, x = case.build()
     every = runs()
     gaps = {key: difference(run, key[1], case) for key, run in every.items() if key[0] in PEERS}
+    gaps |= {
+        key: difference(run, key[1], case, torch.float32)
+        for key, run in every.items()
+        if key[0] == SHORT and any(isinstance(layer, CONVOLUTION) for layer in network.modules())
+    }
+    every = {key: run for key, run in every.items() if key[0] != SHORT or key in gaps}
     every = {key: run for key, run in every.items() if gaps.get(key, 0.0) is not None}
     for run in every.values():
         run(network, x[:1], case)
     times: dict[tuple[str, str], list[float]] = {key: [] for key in every}
-    for _ in range(rounds):
+    begin = time.perf_counter()
+    while len(times["torch", "gradient"]) < rounds and time.perf_counter() - begin < MOST_SECONDS:
         for key, run in every.items():
             times[key].append(seconds(run, network, x, case))
     base = times["torch", "gradient"]
     held = {key: peak(name, quick, key) for key in every if memory and key[0] in ("torch", "geoxai")}
-    rows = [f"| {name} | gradient | torch | {median(base):.3f} s | | {_memory(held, ('torch', 'gradient'))} | |"]
+    rows = [
+        f"| {name} | gradient | torch | {median(base):.3f} s | | {_memory(held, ('torch', 'gradient'))} |"
+        f" {len(base)} rounds |"
+    ]
     for (library, rules), values in times.items():
         if library == "torch":
             continue
         ratio = median(value / one for value, one in zip(values, base))
         gap = gaps.get((library, rules))
-        judged = "" if gap is None else f"{gap:.0e}" + ("" if gap < SAME else " differs")
+        judged = "" if gap is None else f"{gap:.0e}" + ("" if gap < SAME or library == SHORT else " differs")
         rows.append(
             f"| {name} | {rules} | {library} | {median(values):.3f} s | {ratio:.2f} |"
             f" {_memory(held, (library, rules))} | {judged} |"
@@ -155,8 +169,7 @@ def main() -> None:
         measure_memory(cases[name], tuple(key))
         return
     lines = [
-        f"torch {torch.__version__}, {platform.machine()}, one thread, {options.rounds} rounds,"
-        f" peers: {', '.join(PEERS) or 'none installed'}",
+        f"torch {torch.__version__}, {platform.machine()}, one thread, peers: {', '.join(PEERS) or 'none installed'}",
         "",
         "| network | rules | library | time | x gradient | memory | difference |",
         "| --- | --- | --- | --- | --- | --- | --- |",
