@@ -15,6 +15,7 @@ import numpy as np
 from geoxai.attribution.calls import names_in
 from geoxai.attribution.fields.reach import Reach
 from geoxai.attribution.fields.trace import Geometry, NotLocal, Place, TracedCall
+from geoxai.attribution.lrp.merging import order_of
 from geoxai.attribution.lrp.operators import ACTIVATIONS
 
 # Operations whose sizes and places are compared through axes, reaches and shapes, not number by number.
@@ -229,38 +230,50 @@ def _parted(call: TracedCall) -> Geometry:
     return _kept(call, lambda at: None if at == cut else at - (gone and at > cut))
 
 
-@_local("permute transpose t T mT movedim moveaxis swapaxes swapdims squeeze unsqueeze view reshape flatten unflatten "
-        "ravel view_as reshape_as")  # fmt: skip
+@_local("permute transpose t T mT H mH adjoint movedim moveaxis swapaxes swapdims")
+def _permuted(call: TracedCall) -> Geometry:
+    order = order_of(call.func, call.args, call.kwargs, len(call.shape))
+    return {} if order is None else _kept(call, order.index)
+
+
+@_local(
+    "view reshape flatten unflatten ravel view_as reshape_as squeeze unsqueeze atleast_1d atleast_2d atleast_3d "
+    "channel_shuffle native_channel_shuffle"
+)
 def _reshaped(call: TracedCall) -> Geometry:
-    """Axes that come out whole: the number of cells behind them tells which they are."""
+    """Axes that come out whole, merged with axes right behind them or split: the cells behind tell which they are."""
     (_, place), *others = call.sources
     if others:
         return {}
-    moved = {"permute": _permuted, "transpose": _swapped, "swapaxes": _swapped, "swapdims": _swapped}.get(call.name)
-    if moved is not None:
-        order = moved(call, len(place.shape))
-        return _kept(call, order.index)
-    if call.name in ("t", "T", "mT", "movedim", "moveaxis"):
-        return {}  # which axis went where cannot be told by sizes
-
-    def move(at: int) -> int | None:
-        size, after = place.shape[at], prod(place.shape[at + 1 :])
-        return next((i for i, n in enumerate(call.shape) if n == size and prod(call.shape[i + 1 :]) == after), None)
-
-    return _kept(call, move)
+    live = call.live(place)
+    if call.name == "squeeze":  # an axis that may be squeezed has one cell, of which no window can be cut
+        dims = call.named("input dim", dim=None)["dim"]
+        gone = range(len(place.shape)) if dims is None else [dim % len(place.shape) for dim in _each(dims, 1)]
+        live = {axis: at for axis, at in live.items() if at not in gone}
+    behind = [prod(call.shape[i + 1 :]) for i in range(len(call.shape))]
+    found = {axis: _arrived(place.shape, at, call.shape, behind, set(live.values())) for axis, at in live.items()}
+    return {axis: pair for axis, pair in found.items() if pair is not None}
 
 
-def _permuted(call: TracedCall, ndim: int) -> list[int]:
-    dims: Any = call.args[1:] or (call.kwargs["dims"],)
-    dims = dims[0] if isinstance(dims[0], list | tuple) else dims
-    return [dim % ndim for dim in dims]
-
-
-def _swapped(call: TracedCall, ndim: int) -> list[int]:
-    first, second = [*call.args[1:], *call.kwargs.values()][:2]
-    order = list(range(ndim))
-    order[first], order[second] = order[second], order[first]
-    return order
+def _arrived(
+    shape: tuple[int, ...], at: int, after: tuple[int, ...], behind: list[int], live: set[int]
+) -> tuple[int, Reach] | None:
+    """Where axis ``at`` of a tensor is after a reshape, None where it is not a whole axis or part of one."""
+    size, rest = shape[at], prod(shape[at + 1 :])
+    for i, length in enumerate(after):
+        if length == size and behind[i] == rest:
+            return i, Reach()
+    inner, merged = 1, at + 1
+    while merged < len(shape) and merged not in live:  # (H, k) becomes H * k
+        inner, merged = inner * shape[merged], merged + 1
+        for i, length in enumerate(after):
+            if inner > 1 and length == size * inner and behind[i] * inner == rest:
+                return i, Reach(1, inner)
+    for i, length in enumerate(after):  # H becomes (H / k, k)
+        parts, over = divmod(size, length)
+        if parts > 1 and not over and behind[i] == rest * parts and rest in behind[i:]:
+            return i, Reach(parts, 1, 0, parts - 1)
+    return None
 
 
 @_local("batch_norm torch_batch_norm prelu")

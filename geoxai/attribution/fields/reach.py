@@ -22,10 +22,9 @@ class Reach:
     high: int = 0
     border: str = "edge"
 
-    @property
-    def scale(self) -> Fraction:
-        """Outputs per input."""
-        return Fraction(self.den, self.num)
+    def rescaled(self, scale: Fraction) -> Fraction:
+        """The scale of the outputs, from that of the inputs."""
+        return scale if self.num == self.den else scale * Fraction(self.den, self.num)
 
     @property
     def growth(self) -> Fraction:

@@ -9,6 +9,7 @@ from fractions import Fraction
 import torch
 
 from geoxai.attribution.fields import trace as tracing
+from geoxai.attribution.fields.blank import Stopped, Unfollowed
 from geoxai.attribution.fields.trace import Trace
 from geoxai.errors import GeoxaiError, OptionError
 
@@ -75,15 +76,16 @@ def receptive_field(model: torch.nn.Module, input_shape: Sequence[int]) -> Recep
     weights = [w.dtype for w in [*model.parameters(), *model.buffers()] if w.is_floating_point()]
     try:
         trace = tracing.run(model, shape, weights[0] if weights else torch.float32)
-    except tracing.NotLocal as reason:
-        raise GeoxaiError(f"the receptive field cannot be found: {reason}") from None
-    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError, NotImplementedError) as error:
-        told = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    except Unfollowed as error:
+        cause = error.__cause__
+        told = str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
         raise OptionError(
             f"the network cannot be followed on an input of shape {shape}: {told}",
             fix="give the shape of the input it was made for, with the sample axis",
             option="input_shape",
-        ) from error
+        ) from cause
+    except Stopped as reason:
+        raise GeoxaiError(f"the receptive field cannot be found: {reason}") from reason.__cause__
     nominal = _nominal(trace)
     layers = []
     for step in trace.steps:

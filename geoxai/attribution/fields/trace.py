@@ -23,7 +23,18 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from geoxai.attribution.calls import operation, without_flag
+from geoxai.attribution.fields.blank import (
+    Fault,
+    Stopped,
+    blank,
+    blank_result,
+    home,
+    plain_arguments,
+    run_blank,
+    same_constant,
+)
 from geoxai.attribution.fields.reach import Interval, Reach, union
+from geoxai.attribution.fields.replay import Recorded, Recording, repeats, shapes_of
 from geoxai.attribution.lrp.engine import module_paths
 from geoxai.attribution.lrp.graph import replace_tensors, tensors_in
 from geoxai.attribution.lrp.tape import running_module
@@ -52,7 +63,7 @@ class Step:
     reaches: dict[int, Reach]
 
 
-class NotLocal(Exception):
+class NotLocal(Stopped):
     """An operation that is not known to be local along any axis."""
 
 
@@ -60,6 +71,7 @@ class NotLocal(Exception):
 class Trace:
     """The steps of one forward pass; ``whole`` gives, for axes without windows, the reason."""
 
+    recording: Recording
     places: list[Place] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     whole: dict[int, str] = field(default_factory=dict)
@@ -118,6 +130,7 @@ class TracedCall:
     """One call with a tensor among its arguments that depends on the input; ``result`` is a tensor or has some."""
 
     trace: Trace
+    func: Callable
     name: str
     args: tuple
     kwargs: dict[str, Any]
@@ -143,15 +156,19 @@ Geometry = dict[int, tuple[int, Reach]]  # axis of the input -> axis of the resu
 
 
 def run(model: torch.nn.Module, shape: tuple[int, ...], dtype: torch.dtype) -> Trace:
-    """Trace the network for an input of this shape (samples first). Raises whatever the network raises."""
-    mode = _TraceMode(Trace(), module_paths(model))
+    """Trace the network for an input of this shape (samples first).
+
+    Raises ``Unfollowed`` where the network does not run like that, and ``NotLocal`` where nothing is known of what it
+    does.
+    """
     x = torch.empty(shape, dtype=dtype, device="meta")
+    mode = _TraceMode(Trace(Recording(x, home(model))), module_paths(model), home(model))
     axes = {axis: axis for axis in range(len(shape))}
     mode.place(x, axes, dict.fromkeys(axes, Fraction(1)))
     before = _state(model)
     try:
-        with torch.no_grad(), mode:
-            result = model(x)
+        with mode:
+            result = run_blank(model, x)
     finally:
         changed = _restore(before)
     trace = mode.trace
@@ -159,19 +176,31 @@ def run(model: torch.nn.Module, shape: tuple[int, ...], dtype: torch.dtype) -> T
         raise NotLocal("the network does not return one tensor that depends on its input")
     if changed:
         raise NotLocal(f"{changed} keeps values of its own from one call to the next")
-    trace.output = mode.places[result]
+    trace.output, trace.recording.output = mode.places[result], result
     return trace
+
+
+def holds(trace: Trace, model: torch.nn.Module) -> bool:
+    """Whether the network still does what the trace says. Raises ``Unfollowed`` where it does not even run."""
+    before = _state(model)
+    try:
+        same = repeats(model, trace.recording)
+    finally:
+        changed = _restore(before)
+    return same and not changed
 
 
 class _TraceMode(TorchFunctionMode):
     """Runs every call without values and notes what it does to the axes of the input."""
 
-    def __init__(self, trace: Trace, paths: dict[int, str]):
+    def __init__(self, trace: Trace, paths: dict[int, str], device: torch.device):
         super().__init__()
         self.trace = trace
+        self.device = device
         self.paths = paths
         self.places: Any = WeakTensorKeyDictionary()
         self._viewed: Any = WeakTensorKeyDictionary()
+        self._constants: Any = WeakTensorKeyDictionary()
         self._twins: dict[int, tuple[Tensor, Tensor]] = {}
 
     def place(self, tensor: Tensor, axes: dict[int, int], scale: dict[int, Fraction]) -> Place:
@@ -187,22 +216,43 @@ class _TraceMode(TorchFunctionMode):
         kwargs = kwargs or {}
         name, in_place = operation(func)
         in_place = in_place or without_flag(func, args, kwargs)[0]
-        given = list(tensors_in((args, kwargs)))
-        sources = tuple((t, self.places[t]) for t in given if t in self.places)
-        constants = tuple(t for t in given if t not in self.places)
-        result = func(*replace_tensors(args, self._twin), **replace_tensors(kwargs, self._twin))
-        if not any(True for _ in tensors_in(result)):
-            if name.endswith("set_"):
-                raise NotLocal(f"{name} changes a tensor")
-            return result
-        if not sources:
-            self.trace.calls.append((name, _plain((args, kwargs)), constants))
-            return result
-        call = TracedCall(self.trace, name, args, kwargs, sources, constants, result)
-        self._follow(call, in_place)
+        blanks = replace_tensors(args, self._twin), replace_tensors(kwargs, self._twin)
+        result = blank_result(func, name, in_place, *blanks, self.device)
+        try:
+            self._note(func, name, args, kwargs, in_place, result)
+        except Stopped:
+            raise
+        except Exception as error:
+            raise Fault(f"{name}: {type(error).__name__}: {error}") from error
         return result
 
-    def _follow(self, call: TracedCall, in_place: bool) -> None:
+    def _note(
+        self, func: Callable, name: str, args: tuple, kwargs: dict[str, Any], in_place: bool, result: Any
+    ) -> None:
+        """Write down what a call did."""
+        given = tuple(tensors_in((args, kwargs)))
+        sources = tuple((t, self.places[t]) for t in given if t in self.places)
+        constants = tuple(t for t in given if t not in self.places)
+        made = tuple(tensors_in(result))
+        writes = kwargs.get("out") is not None or (in_place and not made)
+        if name.endswith(".set") or (sources and writes):
+            raise NotLocal(f"{name} writes into a tensor")
+        if not made and not writes:
+            return
+        plain = plain_arguments((args, kwargs))
+        recorded = Recorded(func, plain, given, shapes_of(given), result, bool(sources))
+        self.trace.recording.calls.append(recorded)
+        if not sources:
+            self._constants.update((t, len(self.trace.calls)) for t in made)
+            self.trace.calls.append((name, plain, self._known(constants)))
+        else:
+            self._follow(TracedCall(self.trace, func, name, args, kwargs, sources, constants, result), in_place, plain)
+
+    def _known(self, constants: tuple[Tensor, ...]) -> tuple[tuple[Tensor, int | None], ...]:
+        """Constants with the number of the call that made them, None for weights and others from outside."""
+        return tuple((t, self._constants.get(t)) for t in constants)
+
+    def _follow(self, call: TracedCall, in_place: bool, plain: Any) -> None:
         from geoxai.attribution.fields.operations import SIZED, geometry, untold
 
         path = running_module(self.paths)
@@ -223,56 +273,37 @@ class _TraceMode(TorchFunctionMode):
             if tensor._base is not None:
                 self._viewed[tensor._base] = True
             first = call.sources[0][1]
-            scale = {axis: first.scale[axis] * reach.scale for axis, (_, reach) in found.items()}
+            scale = {axis: reach.rescaled(first.scale[axis]) for axis, (_, reach) in found.items()}
             axes = {axis: at for axis, (at, _) in found.items()}
             numbers = tuple(place.number for _, place in call.sources)
             output = self.place(tensor, axes, scale)
             reaches = {axis: reach for axis, (_, reach) in found.items()}
             self.trace.steps.append(Step(call.name, path, numbers, output.number, reaches))
             shapes.append(tuple("*" if at in axes.values() else size for at, size in enumerate(tensor.shape)))
-        numbers_given = untold(call, found) if call.name in SIZED else _plain((call.args, call.kwargs))
+        numbers_given = untold(call, found) if call.name in SIZED else plain
         inputs = tuple(place.number for _, place in call.sources)
-        self.trace.calls.append((call.name, (inputs, found, shapes, numbers_given), call.constants))
+        self.trace.calls.append((call.name, (inputs, found, shapes, numbers_given), self._known(call.constants)))
 
     def _shared(self, target: Tensor, call: TracedCall) -> bool:
-        """Whether others see what an in-place operation brings in from another tensor."""
-        return len(call.sources) > 1 and (target._base is not None or target in self._viewed)
+        """Whether others see an in-place operation on a part of their memory, or what it brings in from elsewhere."""
+        return target._base is not None or (len(call.sources) > 1 and target in self._viewed)
 
     def _twin(self, tensor: Tensor) -> Tensor:
-        """A tensor of the same shape without values."""
+        """A tensor of the same shape without values, always the same one."""
         if tensor.is_meta:
             return tensor
         if id(tensor) not in self._twins:
-            self._twins[id(tensor)] = (tensor, torch.empty_like(tensor, device="meta"))
+            self._twins[id(tensor)] = (tensor, blank(tensor))
         return self._twins[id(tensor)][1]
 
 
-def _plain(args: Any) -> Any:
-    """Arguments without their tensors, to compare."""
-    if isinstance(args, Tensor):
-        return None
-    if isinstance(args, tuple | list):
-        return tuple(_plain(item) for item in args)
-    if isinstance(args, dict):
-        return tuple((key, _plain(item)) for key, item in args.items() if key != "device")
-    if isinstance(args, slice):
-        return ("slice", args.start, args.stop, args.step)
-    if isinstance(args, np.ndarray):
-        return (args.shape, args.tobytes())
-    return args
-
-
 def _same(a: tuple, b: tuple) -> bool:
-    return a[:2] == b[:2] and len(a[2]) == len(b[2]) and all(_same_constant(x, y) for x, y in zip(a[2], b[2]))
-
-
-def _same_constant(a: Tensor, b: Tensor) -> bool:
-    """Whether two constants are one, or hold the same; those computed in a trace follow from its other calls."""
-    if a is b:
-        return True
-    if a.shape != b.shape or a.dtype != b.dtype or a.is_meta != b.is_meta:
-        return False
-    return a.is_meta or bool(torch.equal(a, b))
+    """Whether two calls are one; constants without values are the same if the same call made them."""
+    return (
+        a[:2] == b[:2]
+        and len(a[2]) == len(b[2])
+        and all(m == n and same_constant(x, y) for (x, m), (y, n) in zip(a[2], b[2]))
+    )
 
 
 def _state(model: torch.nn.Module) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:

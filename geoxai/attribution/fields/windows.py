@@ -7,21 +7,34 @@ Everything the window rests on is checked for every window, see ``Windows.fits``
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.modules import module as torch_modules
 
 from geoxai.attribution.fields import trace as tracing
+from geoxai.attribution.fields.blank import Fault, Unfollowed
 from geoxai.attribution.fields.reach import Interval
-from geoxai.attribution.fields.trace import Trace
+from geoxai.attribution.fields.trace import NotLocal, Trace
 from geoxai.attribution.targets import coefficients_of
 from geoxai.errors import OptionError
 
+log = logging.getLogger("geoxai.attribution")
+
 WORTH = 0.75  # windows pay if they cost less than this part of the field
+
+MOST_KNOWN = 16  # traces of one network, by size of its input
+
+# Traces of networks that live; one is only used after a check that the network still does the same (``tracing.holds``).
+_KNOWN: WeakKeyDictionary[torch.nn.Module, dict[tuple[tuple[int, ...], torch.dtype], Trace]] = WeakKeyDictionary()
+_LOCK = Lock()
 
 Span = tuple[int, int]  # start and stop
 
@@ -188,26 +201,40 @@ def find_windows(model: Callable, inputs: tuple[Tensor, ...], targets: Sequence[
     if found is None or found.output is None or len(found.output.shape) < 3:
         return None
     if not found.axes or not found.keeps_samples_apart:
+        log.debug("no window for inputs of %s: %s", " x ".join(map(str, shape)), found.whole)
         return None
     return Windows(model, shape, inputs[0].dtype, found)
 
 
 def traced(model: Callable, shape: tuple[int, ...], dtype: torch.dtype) -> Trace | None:
-    """The trace of a network for inputs of this shape (one sample's), None where it cannot be followed.
+    """The trace of a network for inputs of this shape (one sample's), None where it cannot be followed; the log says why.
 
     Only modules are asked, not plain functions, which may do other things than compute; and none whose hooks would see
     tensors without values.
     """
     if not isinstance(model, torch.nn.Module) or _hooked(model):
         return None
+    with _LOCK:
+        known = _KNOWN.setdefault(model, {})
+    trace = known.pop((shape, dtype), None)
     try:
-        return tracing.run(model, (2, *shape), dtype)
-    except Exception:  # whatever a network does not do without values, or on this size, means no window
+        if trace is None or not tracing.holds(trace, model):
+            trace = tracing.run(model, (2, *shape), dtype)
+    except Fault as fault:
+        log.warning("windows are not used, geoxai failed to follow the network (the maps are right): %s", fault)
         return None
+    except (NotLocal, Unfollowed) as reason:
+        log.debug("no window for inputs of %s: %s", " x ".join(map(str, shape)), reason)
+        return None
+    if len(known) >= MOST_KNOWN:
+        known.clear()
+    known[shape, dtype] = trace
+    return trace
 
 
 def _hooked(model: torch.nn.Module) -> bool:
-    return any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    everywhere = torch_modules._global_forward_hooks or torch_modules._global_forward_pre_hooks
+    return bool(everywhere) or any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
 
 def picks_of(targets: Sequence[Any], shape: tuple[int, ...], rows: slice) -> list[Pick] | None:

@@ -1,0 +1,134 @@
+"""A trace that is known is checked instead of made again.
+
+Python decides what a network does, and may decide otherwise at every call: by an attribute, a global, a file. So a
+known trace is never trusted. The network's code runs again, without values, at the same size; every call must be the
+one on record, with the same tensors, weights and numbers, and gets the result on record. Only torch's work, and ours,
+on what each operation does to shapes and axes is saved. At the first call that differs the trace is made anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from geoxai.attribution.calls import names_in, operation
+from geoxai.attribution.fields.blank import (
+    Stopped,
+    blank,
+    blank_result,
+    home,
+    plain_arguments,
+    run_blank,
+    same_constant,
+)
+from geoxai.attribution.lrp.graph import replace_tensors, tensors_in
+from geoxai.attribution.lrp.operators import ACTIVATIONS
+
+# In-place operations that leave nothing in a tensor without values: no other shape, order in memory or flag.
+WRITES_VALUES = frozenset(ACTIVATIONS) | names_in("add sub mul div")
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One call; ``follows`` if a tensor that depends on the input was among its arguments."""
+
+    func: Callable
+    plain: Any
+    given: tuple[Tensor, ...]
+    shapes: list[tuple[torch.Size, torch.dtype]]  # of what was given: a weight may get others and stay the same tensor
+    result: Any
+    follows: bool
+
+
+def shapes_of(tensors: tuple[Tensor, ...]) -> list[tuple[torch.Size, torch.dtype]]:
+    """What an operation's result depends on, where there are no values."""
+    return [(t.shape, t.dtype) for t in tensors]
+
+
+@dataclass
+class Recording:
+    """The calls of a run without values, from its input ``x`` to its output."""
+
+    x: Tensor
+    device: torch.device  # where the network's weights are
+    calls: list[Recorded] = field(default_factory=list)
+    output: Any = None
+
+    def usable(self) -> bool:
+        """Whether the tensors on record are as torch made them: what was done to them since would meet the next run."""
+        for call in self.calls:
+            name, in_place = operation(call.func)
+            if in_place and name not in WRITES_VALUES:
+                return False
+        return not any(vars(t) for call in self.calls for t in (*call.given, *tensors_in(call.result)) if t.is_meta)
+
+
+class _Differs(Stopped):
+    """The network does something else than it did."""
+
+
+def repeats(model: torch.nn.Module, recording: Recording) -> bool:
+    """Whether the network does what is on record. Raises ``Unfollowed`` where it does not run."""
+    if recording.device != home(model) or not recording.usable():
+        return False
+    mode = _ReplayMode(recording)
+    try:
+        with mode:
+            result = run_blank(model, recording.x)
+    except _Differs:
+        return False
+    return result is recording.output and mode.at == len(recording.calls) and recording.usable()
+
+
+class _ReplayMode(TorchFunctionMode):
+    """Answers calls from the record, and raises at the first that is another."""
+
+    def __init__(self, recording: Recording):
+        super().__init__()
+        self.calls = recording.calls
+        self.device = recording.device
+        self.at = 0
+        self.recorded = {id(t) for call in recording.calls for t in tensors_in(call.result)} | {id(recording.x)}
+        self.stands: dict[int, tuple[Tensor, Tensor]] = {}  # constants computed now, and on record
+
+    def __torch_function__(
+        self, func: Callable, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        given = tuple(tensors_in((args, kwargs)))
+        call = self.calls[self.at] if self.at < len(self.calls) else None
+        if call is not None and not (
+            call.func is func
+            and len(call.given) == len(given)
+            and all(map(self._same, call.given, given))
+            and call.shapes == shapes_of(given)
+            and call.plain == plain_arguments((args, kwargs))
+        ):
+            call = None
+        if call is not None and call.follows:
+            self.at += 1
+            return list(call.result) if isinstance(call.result, list) else call.result
+        name, in_place = operation(func)
+        blanks = replace_tensors(args, blank), replace_tensors(kwargs, blank)
+        result = blank_result(func, name, in_place, *blanks, self.device)
+        made = tuple(tensors_in(result))
+        if not made and not in_place:
+            return result  # sizes and other facts of tensors on record
+        before = () if call is None else tuple(tensors_in(call.result))
+        if call is None or len(before) != len(made) or not all(map(same_constant, before, made)):
+            raise _Differs
+        self.stands.update((id(new), (new, old)) for new, old in zip(made, before))
+        self.at += 1
+        return result
+
+    def _same(self, before: Tensor, now: Tensor) -> bool:
+        if id(now) in self.stands:
+            return self.stands[id(now)][1] is before
+        if id(now) in self.recorded or id(before) in self.recorded:
+            return now is before
+        return same_constant(before, now)
