@@ -48,6 +48,7 @@ SYNONYMS = {
     "expit": "sigmoid",
     "_native_batch_norm_legit_no_training": "native_batch_norm",
     "_unsafe_view": "view",
+    "_threshold": "threshold",
     "to_copy": "to",
     "_to_copy": "to",
 }

@@ -324,3 +324,22 @@ def test_rule_that_does_not_fit_an_operation_is_refused():
         attribute(network, inputs(1, 2, 4, 4), rules=[{"match": "conv", "rule": "z_plus"}])
     with pytest.raises(OptionError, match="keeps the shape"):
         attribute(network, inputs(1, 2, 4, 4), rules="pass")
+
+
+@pytest.mark.parametrize("like", [lambda c, y: c.to(y), lambda c, y: c.type_as(y), lambda c, y: c.to(y, copy=True)])
+def test_a_constant_made_like_a_signal_stays_a_constant(like):
+    class Shifted(nn.Linear):
+        def forward(self, x):
+            y = super().forward(x)
+            return y + like(torch.tensor([2.0, -1.0]), y)
+
+    network, x = seeded(Shifted(3, 2, bias=False)), inputs(4, 3)
+    plain = nn.Linear(3, 2)
+    plain.weight.data, plain.bias.data = network.weight.data, torch.tensor([2.0, -1.0], dtype=torch.float64)
+    same(network, plain.eval(), x)
+    torch.testing.assert_close(attribute(network, x, target=0).target_value, network(x)[:, 0].detach())
+
+
+def test_a_threshold_is_an_activation():
+    network, x = seeded(nn.Sequential(nn.Linear(3, 4), nn.Threshold(0.0, 0.0), nn.Linear(4, 2))), inputs(4, 3)
+    same(network, nn.Sequential(network[0], nn.ReLU(), network[2]).eval(), x)

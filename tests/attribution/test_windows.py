@@ -1,5 +1,8 @@
 """Windows: the maps of a few outputs of a large field, computed where they can come from and nowhere else."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+import geoxai
 from geoxai.attribution import attribute
+from geoxai.attribution.fields import trace as tracing
+from geoxai.attribution.fields.table import TABLE
+from geoxai.errors import GeoxaiError
 from tests.attribution.networks import UNet, inputs, seeded
 
 
@@ -30,6 +37,7 @@ class Function(nn.Module):
         self.first = conv(channels, 3, 3, padding=1, padding_mode=padding_mode)
         self.second = conv(3, 2, 3, padding=1)
         self.field = nn.Parameter(torch.zeros(1, 1, 96, 1))
+        self.mixing = nn.Parameter(torch.zeros(32, 32))
         self.function = function
 
     def forward(self, x):
@@ -99,6 +107,32 @@ def residual(self, x):
     return F.interpolate(F.pixel_unshuffle(y, 2), scale_factor=2, mode="bilinear")
 
 
+def copied(self, x):
+    """Copies as Keras writes them, by expanding and by interleaving."""
+    x = F.max_pool2d(F.relu(self.first(x)), 4)
+    batch, channels, height, width = x.shape
+    x = x[:, :, :, None].expand(batch, channels, height, 2, width).reshape(batch, channels, 2 * height, width)
+    return self.second(x.repeat_interleave(2, dim=2).repeat_interleave(4, dim=3))
+
+
+def patched(self, x):
+    """Patches as vision transformers cut them, mixed cell by cell, and put together by a shuffle."""
+    batch, channels, height, width = x.shape
+    x = x.reshape(batch, channels, height // 4, 4, width // 4, 4).permute(0, 2, 4, 1, 3, 5).flatten(3)
+    x = torch.einsum("bhwc,kc->bkhw", x, self.mixing)
+    return self.second(self.first(F.pixel_shuffle(F.relu(x), 4)))
+
+
+def rolled(self, x):
+    x = torch.roll(F.relu(self.first(x)), (3, -2, 1), (2, 3, 1))[:, [2, 0, 1]].flip(1)
+    return F.interpolate(self.second(x), scale_factor=2, mode="bicubic")
+
+
+def differences(self, x):
+    x = F.relu(self.first(x))
+    return self.second(x[..., 1:, :] - x[..., :-1, :] + torch.zeros_like(x[..., 1:, :])).unfold(3, 2, 2).sum(-1)
+
+
 LOCAL = {
     "gremlin": (gremlin, (2, 96, 96)),
     "u-net": (lambda: UNet(2), (2, 64, 96)),
@@ -109,6 +143,9 @@ LOCAL = {
     "channels last": (lambda: Function(channels_last), (50, 40, 2)),
     "dilated, strided, transposed, sliced": (lambda: Function(dilated), (2, 80, 72)),
     "residual, pixel shuffle, bilinear": (lambda: Function(residual), (2, 64, 64)),
+    "copies": (lambda: Function(copied), (2, 64, 64)),
+    "patches": (lambda: Function(patched), (2, 64, 64)),
+    "differences and sums": (lambda: Function(differences), (2, 60, 60)),
     "one dimension": (lambda: Function(lambda m, x: m.second(F.relu(m.first(x))), dims=1), (2, 80)),
     "frames": (lambda: Function(lambda m, x: m.second(F.relu(m.first(x))), dims=3), (2, 6, 30, 30)),
 }
@@ -193,8 +230,56 @@ BLOCKED = {
     "aligned corners": lambda m, x: F.interpolate(
         m.second(F.relu(m.first(x))), scale_factor=2, mode="bilinear", align_corners=True
     ),
-    "a softmax over cells": lambda m, x: m.second(F.relu(m.first(x))) + torch.cumsum(m.second(m.first(x)), 2).detach(),
+    "running sums over cells": lambda m, x: m.second(F.relu(m.first(x))).cumsum(2).cumsum(3),
+    "a norm over cells": lambda m, x: m.second(F.group_norm(F.relu(m.first(x)), 1)),
+    "rows by a list": lambda m, x: m.second(F.relu(m.first(x))[..., [*range(90, 96), *range(90)], :])[
+        ..., [*range(96)]
+    ],
+    "a flip": lambda m, x: m.second(F.relu(m.first(x)).flip(2, 3)),
+    "a pool to a size": lambda m, x: m.second(F.adaptive_avg_pool2d(F.relu(m.first(x)), (96, 96))),
+    "attention over cells": lambda m, x: m.second(
+        F.relu(m.first(x)) + F.softmax(m.first(x).flatten(2), 2).reshape(-1, 3, *x.shape[2:])
+    ),
+    "a part set to a constant": lambda m, x: m.second(written(m.first(x), 0.0)),
+    "a part set to the input": lambda m, x: m.second(written(m.first(x), x[:, :1, :, :44])),
+    "a part changed in place": lambda m, x: m.second(added(m.first(x))),
+    "a part filled in place": lambda m, x: m.second(filled(m.first(x))),
+    "a constant written by a size": lambda m, x: m.second(F.relu(m.first(x)) * written_by_size(x)),
+    "a choice of computed constants by a size": lambda m, x: m.second(
+        m.first(x) * [m.first.bias * 2, m.first.bias * -1][x.shape[-1] > 90].reshape(3, 1, 1)
+    ),
+    "a result put into a tensor": lambda m, x: m.second(torch.mul(m.first(x), m.field, out=x.new_empty(2, 3, 96, 96))),
+    "an error at a size": lambda m, x: m.second(F.relu(m.first(x))) * (1.0 if fits(x) else 2.0),
 }
+
+
+def written(x, value):
+    x[:, :, :, :44] = value
+    return x
+
+
+def added(x):
+    x[:, :, :, :44] += 1.0
+    return x
+
+
+def filled(x):
+    x[:, :, :44].zero_()
+    return x
+
+
+def written_by_size(x):
+    constant = torch.zeros(3, 1, 1, dtype=x.dtype)
+    constant[0] = float(x.shape[-1])
+    return constant
+
+
+def fits(x):
+    try:
+        x.reshape(-1, 2, 96, 96)
+    except RuntimeError:
+        return False
+    return True
 
 
 @pytest.mark.parametrize("name", BLOCKED)
@@ -203,11 +288,10 @@ def test_no_window_where_a_window_would_be_something_else(name):
     with torch.no_grad():
         network.field.copy_(torch.linspace(-1, 1, 96).reshape(1, 1, 96, 1))
     x = inputs(2, 2, 96, 96)
-    try:
-        got = attribute(network, x, target=(0, 40, 0), method="gradient")
-    except RuntimeError:
-        pytest.fail("the network itself must run")
-    full = attribute(network, x, target=(0, 40, 0), method="gradient", window="never")
+    target = (0, 40, 0 if "mean" in name or "parameter" in name else 45)
+    method = "lrp" if "put into" in name else "gradient"  # autograd has none there
+    full = attribute(network, x, target=target, method=method, window="never")
+    got = attribute(network, x, target=target, method=method)
     assert not windowed(got)
     torch.testing.assert_close(got.relevance, full.relevance, rtol=0, atol=0)
 
@@ -245,6 +329,14 @@ def test_circular_padding_has_windows_away_from_the_seam_only():
     compare(network, x, (0, 0, 0), expected=False)
 
 
+def test_a_roll_has_windows_away_from_its_seam_only():
+    network, x = seeded(Function(rolled)), inputs(1, 2, 48, 48)
+    compare(network, x, (0, 40, 50))
+    compare(network, x, (1, 95, 40))
+    compare(network, x, (1, 0, 0))
+    compare(network, x, (1, 0, 95), expected=False)
+
+
 def test_an_exported_program_of_fixed_size_has_no_window():
     network = seeded(gremlin())
     x = inputs(2, 2, 64, 64)
@@ -279,6 +371,111 @@ def test_what_a_network_remembers_is_left_alone():
     hooked[0].register_forward_hook(lambda module, args, output: seen.append(output.shape))
     assert not windowed(attribute(hooked, inputs(1, 2, 64, 64), target=(0, 30, 30)))
     assert seen == [(1, 6, 64, 64)]
+
+
+class Chosen(nn.Module):
+    """Does what its attributes say, and what a name outside says."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.mode, self.constant = nn.Conv2d(2, 2, 3, padding="same"), "local", torch.ones(1)
+        self.other = nn.Parameter(torch.ones(2, 1, 1))
+
+    def forward(self, x):
+        y = self.conv(x) * self.constant
+        if self.mode == "global" and x.shape[-1] > 90:
+            return y + x.mean((2, 3), keepdim=True)
+        if self.mode == "size" and x.shape[-1] > 90:
+            y = y * 3.0
+        if self.mode == "computed":
+            return y * (self.other * 2, self.other * -1)[x.shape[-1] > 90]
+        if self.mode == "list":
+            return y * torch.tensor([OUTSIDE["number"] if x.shape[-1] > 90 else 1.0]).to(y)
+        if self.mode == "reused":
+            return self.conv(y)
+        return y
+
+
+OUTSIDE = {"number": 1.0}
+
+
+def test_a_trace_that_is_known_is_not_believed():
+    """What changes between two calls is seen: attributes, names outside, other weights, a kernel of another size."""
+    network, x = seeded(Chosen()), inputs(2, 2, 96, 96)
+    x[:, :, 40:60, 40:60].abs_()
+
+    def check(expected):
+        for _ in range(2):
+            compare(network, x, (0, 50, 45), "epsilon", expected=expected)
+
+    check(True)
+    for mode, expected in (("global", False), ("local", True), ("size", False), ("computed", False), ("reused", True)):
+        network.mode = mode
+        check(expected)
+    network.mode = "list"
+    check(True)
+    OUTSIDE["number"] = 2.0
+    check(False)
+    network.mode = "local"
+    network.constant = torch.full((1,), 2.0)
+    check(True)
+    network.constant = torch.linspace(1, 2, 96)
+    check(True)  # along rows
+    network.constant = torch.ones(1)
+    network.conv.weight.data = inputs(2, 2, 7, 7, seed=3)
+    check(True)
+    network.conv = seeded(nn.Conv2d(2, 2, 3, stride=2, padding=1))
+    got = compare(network, x, (0, 30, 20), "epsilon")
+    assert any("2 x 3 x 3" in note or "2 x 4 x 4" in note for note in got.notes)
+
+
+def test_a_known_trace_saves_work_and_holds_nothing(monkeypatch):
+    """The second explanation makes no trace; a network that is gone is not kept."""
+    network, x = seeded(gremlin()), inputs(1, 2, 96, 96)
+    attribute(network, x, target=(0, 50, 45))
+    made = []
+    run = tracing.run
+    monkeypatch.setattr(tracing, "run", lambda *args: made.append(args) or run(*args))
+    assert windowed(attribute(network, x, target=(0, 50, 45)))
+    assert not made
+    gone = weakref.ref(network)
+    del network
+    gc.collect()
+    assert gone() is None
+
+
+def test_the_log_says_why_there_is_no_window(caplog):
+    caplog.set_level("DEBUG", "geoxai.attribution")
+    network, x = seeded(Function(BLOCKED["a norm over cells"])), inputs(1, 2, 96, 96)
+    attribute(network, x, target=(0, 50, 45), method="gradient")
+    assert "group_norm at the network itself" in caplog.text
+    caplog.clear()
+    attribute(seeded(Function(BLOCKED["a value read"])), x, target=(0, 50, 45), method="gradient")
+    assert "no window for inputs of 2 x 96 x 96" in caplog.text
+
+
+def test_a_fault_of_ours_costs_the_window_and_is_told(monkeypatch, caplog):
+    """A warning, and the right map; the fixture of this folder makes it an error elsewhere."""
+    monkeypatch.setitem(TABLE, "relu", lambda call: 1 / 0)
+    network, x = seeded(gremlin()), inputs(1, 2, 96, 96)
+    got = attribute(network, x, target=(0, 50, 45))
+    assert not windowed(got)
+    assert "geoxai failed to follow the network (the maps are right): relu: ZeroDivisionError" in caplog.text
+    caplog.clear()
+    torch.testing.assert_close(got.relevance, attribute(network, x, target=(0, 50, 45), window="never").relevance)
+    with pytest.raises(GeoxaiError, match="cannot be found: relu: ZeroDivisionError"):
+        geoxai.receptive_field(network, x.shape)
+
+
+def test_hooks_of_all_modules_see_no_tensors_without_values():
+    seen = []
+    handle = nn.modules.module.register_module_forward_hook(lambda module, args, output: seen.append(output.is_meta))
+    try:
+        attribute(seeded(gremlin()), inputs(1, 2, 64, 64), target=(0, 30, 30))
+    finally:
+        handle.remove()
+    assert seen
+    assert not any(seen)
 
 
 @settings(max_examples=40, deadline=None)

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from geoxai.attribution.calls import operation, without_flag
+from geoxai.attribution.calls import names_in, operation, without_flag
 from geoxai.attribution.fields.blank import (
     Fault,
     Stopped,
@@ -190,6 +190,11 @@ def holds(trace: Trace, model: torch.nn.Module) -> bool:
     return same and not changed
 
 
+# Constants that take dtype and device, but no values, from another tensor.
+MADE_LIKE = names_in("new_zeros new_ones new_full new_empty new_tensor")
+CONVERTED = names_in("to type_as")
+
+
 class _TraceMode(TorchFunctionMode):
     """Runs every call without values and notes what it does to the axes of the input."""
 
@@ -233,6 +238,10 @@ class _TraceMode(TorchFunctionMode):
         given = tuple(tensors_in((args, kwargs)))
         sources = tuple((t, self.places[t]) for t in given if t in self.places)
         constants = tuple(t for t in given if t not in self.places)
+        if name in MADE_LIKE or (
+            name in CONVERTED and args and isinstance(args[0], Tensor) and args[0] not in self.places
+        ):
+            sources = ()
         made = tuple(tensors_in(result))
         writes = kwargs.get("out") is not None or (in_place and not made)
         if name.endswith(".set") or (sources and writes):
@@ -253,7 +262,9 @@ class _TraceMode(TorchFunctionMode):
         return tuple((t, self._constants.get(t)) for t in constants)
 
     def _follow(self, call: TracedCall, in_place: bool, plain: Any) -> None:
-        from geoxai.attribution.fields.operations import SIZED, geometry, untold
+        from geoxai.attribution.fields import operations  # noqa: F401  (enters them in the table)
+        from geoxai.attribution.fields.moving import SIZED, untold
+        from geoxai.attribution.fields.table import geometry
 
         path = running_module(self.paths)
         where = f"{call.name} at {path or 'the network itself'}"
@@ -269,20 +280,22 @@ class _TraceMode(TorchFunctionMode):
             self.trace.whole.setdefault(axis, where)
         found = {axis: pair for axis, pair in found.items() if axis not in self.trace.whole}
         shapes = []
-        for tensor in tensors_in(call.result):
+        numbers = tuple(place.number for _, place in call.sources)
+        first = call.sources[0][1]
+        for index, tensor in enumerate(tensors_in(call.result)):
             if tensor._base is not None:
                 self._viewed[tensor._base] = True
-            first = call.sources[0][1]
-            scale = {axis: reach.rescaled(first.scale[axis]) for axis, (_, reach) in found.items()}
-            axes = {axis: at for axis, (at, _) in found.items()}
-            numbers = tuple(place.number for _, place in call.sources)
+            lasting = found
+            if index and call.name.endswith("with_indices"):  # places of winners, counted over the whole field
+                lasting = {axis: pair for axis, pair in found.items() if axis == 0}
+            axes = {axis: at for axis, (at, _) in lasting.items()}
+            scale = {axis: reach.rescaled(first.scale[axis]) for axis, (_, reach) in lasting.items()}
+            reaches = {axis: reach for axis, (_, reach) in lasting.items()}
             output = self.place(tensor, axes, scale)
-            reaches = {axis: reach for axis, (_, reach) in found.items()}
             self.trace.steps.append(Step(call.name, path, numbers, output.number, reaches))
             shapes.append(tuple("*" if at in axes.values() else size for at, size in enumerate(tensor.shape)))
         numbers_given = untold(call, found) if call.name in SIZED else plain
-        inputs = tuple(place.number for _, place in call.sources)
-        self.trace.calls.append((call.name, (inputs, found, shapes, numbers_given), self._known(call.constants)))
+        self.trace.calls.append((call.name, (numbers, found, shapes, numbers_given), self._known(call.constants)))
 
     def _shared(self, target: Tensor, call: TracedCall) -> bool:
         """Whether others see an in-place operation on a part of their memory, or what it brings in from elsewhere."""

@@ -117,11 +117,12 @@ class Windows:
         for interval in outputs:
             needed = self.whole.needs(axis, interval)
             before, past = self._ends(axis, needed)
-            low, high = needed[0]
-            bounds[interval] = (0 if before else low // period * period, size if past else high + 1, before, past)
+            start, stop = self._covering(axis, needed)
+            bounds[interval] = (0 if before else start // period * period, size if past else stop, before, past)
         longest = max(
             (stop - start for start, stop, before, past in bounds.values() if not (before and past)), default=0
         )
+        longest = max(longest, 2 * period if period > 1 else 1)  # blocks of one are hard to tell from none
         length = min(size, -(-longest // period) * period)
         spans: dict[tuple[int, Interval], Span] = {}
         for interval, (start, _, before, past) in bounds.items():
@@ -132,6 +133,17 @@ class Windows:
             else:
                 spans[axis, interval] = (start, start + length)
         return spans
+
+    def _covering(self, axis: int, needed: dict[int, Interval]) -> Span:
+        """The shortest span whose window has all that is needed of every tensor: shifts need more than they read."""
+        size = self.shape[axis - 1]
+        spans = []
+        for number, (low, high) in needed.items():
+            place = self.whole.places[number]
+            num, den = place.scale[axis].as_integer_ratio()
+            missing = place.shape[place.axes[axis]] - 1 - high  # up to the tensor's end
+            spans.append((low * den // num, size - missing * den // num))
+        return max(0, min(start for start, _ in spans)), min(size, max(stop for _, stop in spans))
 
     def _ends(self, axis: int, needed: dict[int, Interval]) -> tuple[bool, bool]:
         """Whether some operation reads beyond the start, or the end, of an axis."""
@@ -207,7 +219,7 @@ def find_windows(model: Callable, inputs: tuple[Tensor, ...], targets: Sequence[
 
 
 def traced(model: Callable, shape: tuple[int, ...], dtype: torch.dtype) -> Trace | None:
-    """The trace of a network for inputs of this shape (one sample's), None where it cannot be followed; the log says why.
+    """The trace of a network for inputs of this shape (one sample's), None where it cannot be followed, as the log says.
 
     Only modules are asked, not plain functions, which may do other things than compute; and none whose hooks would see
     tensors without values.
