@@ -346,6 +346,17 @@ def test_an_exported_program_of_fixed_size_has_no_window():
     torch.testing.assert_close(got.relevance, attribute(network, x, target=(0, 30, 30)).relevance, rtol=0, atol=1e-12)
 
 
+def test_an_exported_program_of_any_size_has_windows():
+    network, x = seeded(gremlin()), inputs(2, 2, 96, 96)
+    rows, columns = (8 * torch.export.Dim(name, min=3, max=64) for name in ("rows", "columns"))
+    batch = torch.export.Dim("batch", min=1, max=64)
+    program = torch.export.export(network, (x,), dynamic_shapes={"input": {0: batch, 2: rows, 3: columns}}).module()
+    got = compare(program, x, (0, 30, 41))
+    torch.testing.assert_close(
+        got.relevance[0], attribute(network, x, target=(0, 30, 41), rules="alpha2_beta1").relevance, rtol=0, atol=1e-12
+    )
+
+
 class Remembers(nn.Module):
     """Keeps a tensor made from its input's size, as positional codes are cached."""
 

@@ -30,6 +30,7 @@ log = logging.getLogger("geoxai.attribution")
 
 WORTH = 0.75  # windows pay if they cost less than this part of the field
 
+EXPORTED = "torch.export._unlift"
 MOST_KNOWN = 16  # traces of one network, by size of its input
 
 # Traces of networks that live; one is only used after a check that the network still does the same (``tracing.holds``).
@@ -197,8 +198,10 @@ class Windows:
         """The trace of a window of these sizes, None if the network does something else on it."""
         if sizes not in self.smaller:
             found = traced(self.model, sizes, self.dtype)
-            same = found is not None and self.whole.same_computation(found)
-            self.smaller[sizes] = found if same else None
+            if found is not None and not self.whole.same_computation(found):
+                log.debug("no window: the network does something else on %s", " x ".join(map(str, sizes)))
+                found = None
+            self.smaller[sizes] = found
         return self.smaller[sizes]
 
 
@@ -245,8 +248,11 @@ def traced(model: Callable, shape: tuple[int, ...], dtype: torch.dtype) -> Trace
 
 
 def _hooked(model: torch.nn.Module) -> bool:
-    everywhere = torch_modules._global_forward_hooks or torch_modules._global_forward_pre_hooks
-    return bool(everywhere) or any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    """Whether a hook of the user's would run; exported programs check their input's shape by hooks of torch's."""
+    hooks = [torch_modules._global_forward_hooks, torch_modules._global_forward_pre_hooks]
+    for module in model.modules():
+        hooks += [module._forward_hooks, module._forward_pre_hooks]
+    return any(getattr(hook, "__module__", "") != EXPORTED for those in hooks for hook in those.values())
 
 
 def picks_of(targets: Sequence[Any], shape: tuple[int, ...], rows: slice) -> list[Pick] | None:
