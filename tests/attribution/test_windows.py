@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -489,13 +489,37 @@ def test_hooks_of_all_modules_see_no_tensors_without_values():
     assert not any(seen)
 
 
-@settings(max_examples=40, deadline=None)
+class Applied(nn.Module):
+    """A function as a layer."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+def copies(x, times):
+    batch, channels, size = x.shape
+    return x[..., None].expand(batch, channels, size, times).reshape(batch, channels, size * times)
+
+
+def blocks(x, size):
+    """Every block of cells as channels, and back."""
+    batch, channels, length = x.shape
+    x = x[..., : length // size * size]
+    return x.reshape(batch, channels, -1, size).roll(1, 3).flatten(2)
+
+
+@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_any_stack_of_local_layers(data):
     """Layers drawn at random, on fields of any size, at any output."""
     layers, channels = [], 1
+    kinds = ["conv", "pool", "up", "transposed", "pad", "average", "slice", "roll", "copies", "blocks", "unfold", "skip"]
     for _ in range(data.draw(st.integers(1, 5))):
-        kind = data.draw(st.sampled_from(["conv", "pool", "up", "transposed", "pad", "average"]))
+        kind = data.draw(st.sampled_from(kinds))
         k, p, s = data.draw(st.integers(1, 4)), data.draw(st.integers(0, 2)), data.draw(st.integers(1, 3))
         if kind == "conv":
             layers += [nn.Conv1d(channels, 2, k, stride=s, padding=p, dilation=data.draw(st.integers(1, 2))), nn.ReLU()]
@@ -510,12 +534,25 @@ def test_any_stack_of_local_layers(data):
         elif kind == "transposed":
             layers += [nn.ConvTranspose1d(channels, 2, k, stride=s, padding=min(p, (k - 1) // 2))]
             channels = 2
+        elif kind == "slice":
+            layers += [Applied(lambda x, p=p, s=s: x[..., p::s])]
+        elif kind == "roll":
+            layers += [Applied(lambda x, by=data.draw(st.integers(-3, 3)): x.roll(by, 2))]
+        elif kind == "copies":
+            layers += [Applied(lambda x, s=s: copies(x, s))]
+        elif kind == "blocks":
+            layers += [Applied(lambda x, k=k: blocks(x, k))]
+        elif kind == "unfold":
+            layers += [Applied(lambda x, k=k, s=s: x.unfold(2, k, s).mean(-1))]
+        elif kind == "skip":
+            layers += [Applied(lambda x, k=k: x[..., k:] - x[..., :-k])]
         else:
             layers += [data.draw(st.sampled_from([nn.ZeroPad1d, nn.ReflectionPad1d, nn.ReplicationPad1d]))((p, s))]
     network = seeded(nn.Sequential(*layers, nn.Conv1d(channels, 1, 1)), seed=data.draw(st.integers(0, 99)))
-    x = inputs(1, 1, data.draw(st.integers(60, 400)))
+    x = inputs(2, 1, data.draw(st.integers(60, 400)))
     with torch.no_grad():
         size = network(x).shape[-1]
+    assume(size > 0)
     target = (0, data.draw(st.integers(0, size - 1)))
     fast = attribute(network, x, target=target, rules="alpha2_beta1")
     full = attribute(network, x, target=target, rules="alpha2_beta1", window="never")
