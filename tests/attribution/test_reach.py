@@ -160,6 +160,8 @@ FIELDS = {
     "a constant along rows": (lambda x: x + torch.arange(12.0)[:, None].double(), (3,)),
     "constants like it": (lambda x: torch.zeros_like(x) + x + torch.ones_like(x) - torch.full_like(x, 3.0), (2, 3)),
     "expanded": (lambda x: x[:, None].expand(2, 3, 4, 12, 16) + x.broadcast_to(3, *x.shape)[0, :, None], (2, 3)),
+    "every other cell and half of them": (lambda x: x[..., ::2] + x[..., :8], (2,)),
+    "one column added to all": (lambda x: x + x[..., 3:4], (2,)),
     "conditions": (
         lambda x: torch.where(
             (x > 0) & ~(x >= 1) | (x < -1).logical_or(x <= -2).logical_and(x != 3), x, x.masked_fill(x.isnan(), 0.0)

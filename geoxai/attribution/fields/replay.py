@@ -63,7 +63,7 @@ class Recording:
         """Whether the tensors on record are as torch made them: what was done to them since would meet the next run."""
         for call in self.calls:
             name, in_place = operation(call.func)
-            if in_place and name not in WRITES_VALUES:
+            if call.follows and in_place and name not in WRITES_VALUES:
                 return False
         return not any(vars(t) for call in self.calls for t in (*call.given, *tensors_in(call.result)) if t.is_meta)
 

@@ -89,7 +89,7 @@ class Trace:
         """Whether every output depends on its own sample only: a window is a sample of its own."""
         assert self.output is not None
         apart = all(step.reaches.get(0) == Reach() for step in self.steps)
-        return apart and 0 not in self.whole and self.output.axes.get(0) == 0
+        return apart and self.output.axes.get(0) == 0
 
     def period(self, axis: int) -> int:
         """A window may start at multiples of this, so that strides and pools fall where they fall in the field."""
@@ -118,11 +118,7 @@ class Trace:
 
     def same_computation(self, other: Trace) -> bool:
         """Whether both traces did the same operations with the same numbers and constants."""
-        return (
-            self.whole.keys() == other.whole.keys()
-            and len(self.calls) == len(other.calls)
-            and all(_same(a, b) for a, b in zip(self.calls, other.calls))
-        )
+        return len(self.calls) == len(other.calls) and all(_same(a, b) for a, b in zip(self.calls, other.calls))
 
 
 @dataclass(frozen=True)
@@ -244,7 +240,7 @@ class _TraceMode(TorchFunctionMode):
             sources = ()
         made = tuple(tensors_in(result))
         writes = kwargs.get("out") is not None or (in_place and not made)
-        if name.endswith(".set") or (sources and writes):
+        if sources and writes:
             raise NotLocal(f"{name} writes into a tensor")
         if not made and not writes:
             return
