@@ -151,8 +151,9 @@ def attribute(
     window
         ``auto``: where the network is local and targets are few outputs of a large field, only the parts of the input
         that can reach them are computed, and ``prediction`` is NaN at outputs that were not; ``never``: always the
-        whole field. Cut only for modules without forward hooks, and only along axes where every operation is known
-        to be local; both ways give the same maps.
+        whole field. Cut only for modules of one input and one output without forward hooks, and only along axes
+        where every operation is known to be local and no constant varies; both ways give the same maps. With
+        ``layers``, ``output``, ``sample_axis`` or ``fixed_batch`` the whole field is computed.
     reference
         Explain the value minus this: a number, one number per sample, or ``{"input": x0}``, one sample's input whose
         output is the reference. For what is conserved see ``geoxai.attribution.reference``.

@@ -6,6 +6,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+import geoxai
 from geoxai.attribution import attribute, rule_table
 from geoxai.attribution.lrp.rules import AlphaBeta
 from geoxai.models.load import load_network
@@ -198,3 +199,26 @@ def test_attention_of_keras():
     got = attribute(network, inputs(2, 5, 8, dtype=torch.float32), rules="epsilon", target=1)
     assert gap(got) < 1e-5
     assert any(row.path.endswith("/value") for row in got.table)
+
+
+def image_to_image(*shape):
+    """GREMLIN's kind of layers, narrower."""
+    stack = [layers.Input(shape)]
+    for _ in range(2):
+        stack += [layers.Conv2D(5, 3, padding="same", activation="relu"), layers.MaxPooling2D()]
+    for _ in range(2):
+        stack += [layers.Conv2D(5, 3, padding="same", activation="relu"), layers.UpSampling2D()]
+    return seeded(keras.Sequential([*stack, layers.Conv2D(1, 1)]))
+
+
+def test_a_keras_net_of_any_size_has_windows():
+    """And one of a fixed size, which refuses others, has none; its receptive field is told all the same."""
+    x, target = inputs(2, 64, 96, 2, dtype=torch.float32), (30, 41, 0)
+    for shape, expected in (((None, None, 2), True), ((64, 96, 2), False)):
+        network = image_to_image(*shape)
+        network(x)  # keras remembers that a network was called
+        got = attribute(network, x, target=target, rules="epsilon")
+        assert any(note.startswith("window: of inputs of 64 x 96 x 2") for note in got.notes) is expected
+        full = attribute(network, x, target=target, rules="epsilon", window="never")
+        torch.testing.assert_close(got.relevance, full.relevance, rtol=0, atol=1e-6 * float(full.relevance.abs().max()))
+        assert geoxai.receptive_field(network, (1, 64, 96, 2)).axes[1].exact == (22,)

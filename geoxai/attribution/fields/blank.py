@@ -85,8 +85,7 @@ def _is_like_input(name: str, args: tuple, kwargs: dict[str, Any]) -> bool:
         return False
     if name in ACTIVATIONS:
         return not others
-    training = kwargs.get("training", args[5] if len(args) > 5 else False)
-    return not training and x.ndim > 1 and all(t.shape == x.shape[1:2] and t.dtype == x.dtype for t in others)
+    return x.ndim > 1 and all(t.shape == x.shape[1:2] and t.dtype == x.dtype for t in others)
 
 
 def blank(tensor: Tensor) -> Tensor:

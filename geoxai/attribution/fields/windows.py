@@ -222,10 +222,10 @@ def find_windows(model: Callable, inputs: tuple[Tensor, ...], targets: Sequence[
 
 
 def traced(model: Callable, shape: tuple[int, ...], dtype: torch.dtype) -> Trace | None:
-    """The trace of a network for inputs of this shape (one sample's), None where it cannot be followed, as the log says.
+    """The trace of a network for inputs of this shape (one sample's), None where it cannot be followed.
 
-    Only modules are asked, not plain functions, which may do other things than compute; and none whose hooks would see
-    tensors without values.
+    The log says why not, as a warning if the fault is ours. Only modules are asked, not plain functions, which may do
+    other things than compute; and none whose hooks would see tensors without values.
     """
     if not isinstance(model, torch.nn.Module) or _hooked(model):
         return None

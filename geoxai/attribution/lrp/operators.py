@@ -183,10 +183,12 @@ def alias(call: Call) -> Any:
 
 @operator("to type type_as float double half bfloat16 cpu cuda convert_element_type")
 def conversion(call: Call) -> Any:
-    """Another dtype or device, same values; those of the tensor that is converted, not of one it is made like."""
+    """Another dtype or device, same values: of the tensor that is converted, not of one it is made like."""
     tensor = call.args[0] if call.args else call.first
     result = call.run()
-    if result is tensor or call.value(tensor) is None or not isinstance(result, Tensor) or not result.is_floating_point():
+    if call.value(tensor) is None:
+        return result
+    if result is tensor or not isinstance(result, Tensor) or not result.is_floating_point():
         return result
     return record_index(
         call.tape,
