@@ -203,12 +203,10 @@ def test_attention_of_keras():
 
 def image_to_image(*shape):
     """GREMLIN's kind of layers, narrower."""
-    stack = [layers.Input(shape)]
-    for _ in range(2):
-        stack += [layers.Conv2D(5, 3, padding="same", activation="relu"), layers.MaxPooling2D()]
-    for _ in range(2):
-        stack += [layers.Conv2D(5, 3, padding="same", activation="relu"), layers.UpSampling2D()]
-    return seeded(keras.Sequential([*stack, layers.Conv2D(1, 1)]))
+    entry = x = layers.Input(shape)
+    for closing in (layers.MaxPooling2D, layers.MaxPooling2D, layers.UpSampling2D, layers.UpSampling2D):
+        x = closing()(layers.Conv2D(5, 3, padding="same", activation="relu")(x))
+    return seeded(keras.Model(entry, layers.Conv2D(1, 1)(x)))
 
 
 def test_a_keras_net_of_any_size_has_windows():
