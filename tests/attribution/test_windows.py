@@ -333,6 +333,7 @@ def test_no_window_where_a_window_would_be_something_else(name):
         lambda m, x: m.second(F.relu(m.first(torch.cat([x[1:], x[:1]])))),
         lambda m, x: torch.softmax(m.second(F.relu(m.first(x))), 0),
         lambda m, x: m.second(F.relu(m.first(x.roll(1, 0)))),
+        lambda m, x: F.relu(m.first(x)).transpose(0, 1),
         lambda m, x: m.second(F.relu(m.first(x))).squeeze(),
         lambda m, x: m.second(F.relu(m.first(x))).squeeze(0),
     ],
