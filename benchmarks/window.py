@@ -1,6 +1,6 @@
 """One output pixel of a GREMLIN-shaped network (science 3c), through its window and through the whole field.
 
-    python benchmarks/window.py [threads]
+    python -m benchmarks.window [threads]
 
 For 1 and 16 samples and three rules: processor time of the first explanation of a network never seen (cold: it is
 traced at the field's size and at the window's), of later ones (warm: the traces are checked by running the network's
@@ -22,6 +22,7 @@ from benchmarks.networks import gremlin
 from geoxai.attribution import Attribution, attribute
 
 RUNS = 7
+PIXELS = ((131, 133), (129, 135))  # windows of 56 x 56 and 48 x 48: an output among pools of 8 sees 54 or 46 cells
 RULES = ("alpha1_beta0", "epsilon", "alpha2_beta1")
 
 
@@ -32,11 +33,11 @@ def timed(explain: Callable[[], Attribution]) -> tuple[float, torch.Tensor]:
     return time.process_time() - begin, found.relevance
 
 
-def measured(network: nn.Module, x: torch.Tensor, rules: str) -> str:
-    """One line of the table, of pixel (131, 133)."""
+def measured(network: nn.Module, x: torch.Tensor, rules: str, pixel: tuple[int, int]) -> str:
+    """One line of the table."""
 
     def explain(model: nn.Module, window: str) -> Attribution:
-        return attribute(model, x, target=(0, 131, 133), rules=rules, window=window)
+        return attribute(model, x, target=(0, *pixel), rules=rules, window=window)
 
     seconds: dict[str, list[float]] = {"cold": [], "warm": [], "field": []}
     maps = {}
@@ -54,7 +55,7 @@ def measured(network: nn.Module, x: torch.Tensor, rules: str) -> str:
     difference = max(float((maps[name] - maps["field"]).abs().max()) for name in ("cold", "warm"))
     difference /= float(maps["field"].abs().max())
     times = f"{cold * 1e3:8.1f} {warm * 1e3:8.1f} {field * 1e3:9.1f}"
-    return f"{len(x):7} {rules:14} {times} {field / warm:7.1f} {field / cold:7.1f}  {difference:.1e}"
+    return f"{len(x):7} {rules:14} {pixel!s:10} {times} {field / warm:7.1f} {field / cold:7.1f}  {difference:.1e}"
 
 
 def main() -> None:
@@ -62,11 +63,12 @@ def main() -> None:
     torch.manual_seed(0)
     network = gremlin().eval()
     print(f"4 x 256 x 256, {torch.get_num_threads()} thread(s), milliseconds")
-    print("samples rules              cold     warm     field  field/warm field/cold  difference")
+    print("samples rules          pixel          cold     warm     field    /warm   /cold  difference")
     for samples in (1, 16):
         x = torch.rand(samples, 4, 256, 256)
         for rules in RULES:
-            print(measured(network, x, rules), flush=True)
+            for pixel in PIXELS:
+                print(measured(network, x, rules, pixel), flush=True)
 
 
 if __name__ == "__main__":
