@@ -9,7 +9,7 @@ from typing import Any
 
 _LAZY = {
     "METHODS": "checks",
-    "Attribution": "attribution",
+    "Attribution": "result",
     "RuleRow": "lrp.engine",
     "attribute": "attribution",
     "rule_table": "attribution",

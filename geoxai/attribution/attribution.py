@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ from geoxai.attribution.lrp.presets import RuleList
 from geoxai.attribution.lrp.weights import WeightCache
 from geoxai.attribution.reading import PLAIN, Reading
 from geoxai.attribution.reference import Reference, reference_of
+from geoxai.attribution.result import Attribution, approximate, first_samples, joined
 from geoxai.attribution.targets import (
     Objective,
     Output,
@@ -43,53 +44,6 @@ from geoxai.errors import OptionError
 from geoxai.names import unknown
 
 log = logging.getLogger("geoxai.attribution")
-
-
-@dataclass(frozen=True)
-class Attribution:
-    """What an explanation gives. With a list of targets everything but ``prediction`` and ``confidence`` has a leading
-    target axis.
-
-    Attributes
-    ----------
-    relevance
-        Shaped like the input; a tuple where the network has several.
-    prediction
-        Class index (N,) of a classifier, else the network's output as it returned it.
-    confidence
-        Probability (N,) of the predicted class; None where the network is no classifier.
-    target_value
-        The explained value (N,), float64.
-    bias, stabiliser, lost
-        The account (N,), float64: ``target_value = sum(relevance) + bias + stabiliser + lost``. None where ``account``
-        is ``none``.
-    nonpositive_target
-        Bool (N,): the explained value is not positive although a rule in use presumes positive evidence.
-    table
-        The rule at every operation that relevance crossed (empty for other methods than lrp).
-    notes
-        What a reader of the map should know, such as a closing softmax that was stepped over.
-    account
-        ``closed``, ``none``, or ``approximate`` where products were computed in a shorter type.
-    target_output
-        The network's output, as it returned it, weighted by the target (N,); None for classifiers.
-    layers
-        Relevance at the outputs of the layers asked for, by module path.
-    """
-
-    relevance: Tensor | tuple[Tensor, ...]
-    prediction: Tensor
-    confidence: Tensor | None
-    target_value: Tensor
-    bias: Tensor | None
-    stabiliser: Tensor | None
-    lost: Tensor | None
-    nonpositive_target: Tensor
-    table: tuple[RuleRow, ...] = ()
-    notes: tuple[str, ...] = ()
-    account: str = "closed"
-    target_output: Tensor | None = None
-    layers: dict[str, Tensor] = field(default_factory=dict)
 
 
 @torch.inference_mode(False)  # whatever the caller is in
@@ -208,11 +162,11 @@ def attribute(
         part = None if windows is None else _explain_windows(windows, piece[0], question, rows, explain)
         if part is None:
             part = explain(piece, asked, rows)
-        parts.append(_first_samples(part, rows.stop - rows.start, question.several))
+        parts.append(first_samples(part, rows.stop - rows.start, question.several))
         cache.forget_computed()
-    whole = _joined(parts, question.several)
+    whole = joined(parts, question.several)
     if precision != "full":
-        whole = _approximate(whole, precision)
+        whole = approximate(whole, precision)
     if bool(whole.nonpositive_target.any()):
         log.warning(
             "%d of %d explained values are not positive, which the rules presume; they are flagged nonpositive_target",
@@ -376,54 +330,6 @@ def _stacked(results: list[_TargetResult], question: Question, output: Output, i
 def _detached(output: Output) -> Output:
     values = output.values.detach()
     return Output(values, values if output.raw is output.values else output.raw.detach(), output.closing)
-
-
-def _first_samples(part: Attribution, taken: int, several: bool) -> Attribution:
-    """The first ``taken`` samples of a batch that was filled up."""
-
-    def cut(name: str, value: Any) -> Any:
-        if isinstance(value, tuple):
-            return tuple(cut(name, v) for v in value) if name == "relevance" else value
-        if isinstance(value, dict):
-            return {key: cut(name, v) for key, v in value.items()}
-        if not isinstance(value, Tensor):
-            return value
-        return value[:, :taken] if several and name not in ("prediction", "confidence") else value[:taken]
-
-    return replace(part, **{f.name: cut(f.name, getattr(part, f.name)) for f in fields(part)})
-
-
-def _joined(parts: list[Attribution], several: bool) -> Attribution:
-    if len(parts) == 1:
-        return parts[0]
-
-    def join(name: str) -> Any:
-        values = [getattr(part, name) for part in parts]
-        axis = 1 if several and name not in ("prediction", "confidence") else 0
-        if name == "relevance":
-            return tuple(torch.cat(pieces, axis) for pieces in zip(*values))
-        if name == "layers":
-            return {path: torch.cat([piece[path] for piece in values], axis) for path in values[0]}
-        if name == "notes":
-            return tuple(dict.fromkeys(note for notes in values for note in notes))
-        return torch.cat(values, axis) if isinstance(values[0], Tensor) else values[0]
-
-    return Attribution(**{f.name: join(f.name) for f in fields(Attribution)})
-
-
-def _approximate(whole: Attribution, precision: str) -> Attribution:
-    """The attribution with a note of how far its account is from closing."""
-    assert whole.bias is not None
-    assert whole.stabiliser is not None
-    assert whole.lost is not None
-    value, taken = whole.target_value, torch.zeros_like(whole.target_value)
-    for relevance in whole.relevance:
-        axes = tuple(range(value.ndim, relevance.ndim))
-        value = value - relevance.sum(axes, dtype=torch.float64)
-        taken += relevance.abs().sum(axes, dtype=torch.float64)
-    off = (value - whole.bias - whole.stabiliser - whole.lost).abs() / torch.maximum(taken, whole.target_value.abs())
-    note = f"precision: convolutions of the rules in {precision}; the account is off by up to {float(off.max()):.1e}"
-    return replace(whole, account="approximate", notes=(*whole.notes, note))
 
 
 def _filled(rows: Tensor, length: int) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 from geoxai.attribution.fields.windows import Cut, Windows
 
 if TYPE_CHECKING:
-    from geoxai.attribution.attribution import Attribution
+    from geoxai.attribution.result import Attribution
 
 PER_VALUE = ("target_value", "bias", "stabiliser", "lost", "nonpositive_target", "target_output")
 

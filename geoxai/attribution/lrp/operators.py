@@ -91,7 +91,7 @@ ACTIVATIONS = {
     "tanhshrink": False, "softshrink": False, "hardshrink": False, "threshold": False, "rrelu": False, "prelu": False,
     "clamp": False, "clamp_min": False, "clamp_max": False, "clip": False,
     "atan": False, "arctan": False, "asinh": False, "arcsinh": False, "sinh": False, "erf": False, "expm1": False,
-    "log1p": False, "_threshold": False,
+    "log1p": False,
 }  # fmt: skip
 
 
@@ -112,7 +112,6 @@ def activation(call: Call) -> Any:
     assert value is not None
     keeps_sign = call.name not in (
         "threshold",
-        "_threshold",
         "clamp",
         "clip",
         "clamp_max",
