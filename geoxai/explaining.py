@@ -14,6 +14,7 @@ import xarray as xr
 
 from geoxai.attribution import Attribution, attribute
 from geoxai.attribution.fields.windows import traced
+from geoxai.attribution.reading import PLAIN, Reading
 from geoxai.attribution.targets import CLASS_TARGETS
 from geoxai.errors import InputError, OptionError
 from geoxai.models.outputs import output_grid, place_on_output
@@ -119,12 +120,13 @@ def explain(
     tensors = tuple(_to_network(array, adapter, dtype, device) for array in arrays.values())
     labels, classes = _labels_and_classes(first, labels, classes, target)
     batch_size = batch_size or max(1, CELLS_PER_BATCH // max(t[0].numel() for t in tensors))
+    reading = Reading(options.get("output"), options.get("sample_axis", 0))
     result = attribute(
         model,
         tensors,
         method=method,
         rules=rules,
-        target=_on_output(target, model, tensors, first, adapter, output_channels, batch_size),
+        target=_on_output(target, model, tensors, first, adapter, output_channels, batch_size, reading),
         reference=_reference(reference, arrays, adapter, dtype, device),
         labels=labels,
         classes=classes,
@@ -242,26 +244,25 @@ def _on_output(
     adapter: Any,
     channels: Sequence[str],
     batch: int,
+    reading: Reading,
 ) -> Any:
     """Targets on the grid as indices and weights of the network's own output; others as they are."""
     targets = target if isinstance(target, list) else [target]
     if not any(isinstance(t, Mapping) for t in targets):
         return target
-    grid = output_grid(_output_shape(model, tensors, batch), like, adapter, channels)
+    grid = output_grid(_output_shape(model, tensors, batch, reading), like, adapter, channels)
     placed = [place_on_output(t, grid) if isinstance(t, Mapping) else t for t in targets]
     return placed if isinstance(target, list) else placed[0]
 
 
-def _output_shape(model: Callable, tensors: tuple[torch.Tensor, ...], batch: int) -> tuple[int, ...]:
+def _output_shape(model: Callable, tensors: tuple[torch.Tensor, ...], batch: int, reading: Reading) -> tuple[int, ...]:
     """Shape of one sample's output, without computing it where that can be helped."""
-    found = traced(model, tuple(tensors[0].shape[1:]), tensors[0].dtype) if len(tensors) == 1 else None
+    alone = len(tensors) == 1 and reading == PLAIN
+    found = traced(model, tuple(tensors[0].shape[1:]), tensors[0].dtype) if alone else None
     if found is not None and found.output is not None:
         return found.output.shape[1:]
     with torch.no_grad():
-        output = model(*(t[:batch] for t in tensors))
-    if not isinstance(output, torch.Tensor):
-        raise OptionError(f"the network returns a {type(output).__name__}, which has no places on the grid")
-    return tuple(output.shape[1:])
+        return tuple(reading.run(model, [t[:batch] for t in tensors]).shape[1:])
 
 
 def _reference(

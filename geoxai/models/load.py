@@ -147,11 +147,8 @@ def _load_pickled(path: Path, trust: bool) -> Loaded:
 
 def _load_keras(path: Path, trust: bool) -> Loaded:
     module, notes = read_keras(path, trust)
-    if len(module.inputs) != 1 or len(module.outputs) != 1:
-        raise OptionError(
-            f"{path.name} has {len(module.inputs)} inputs and {len(module.outputs)} outputs, geoxai takes one of each",
-            option="path",
-        )
+    if len(module.inputs) != 1:
+        raise OptionError(f"{path.name} takes {len(module.inputs)} inputs, geoxai gives one", option="path")
     batch = module.inputs[0].shape[0]
     return Loaded(frozen(module), "keras", digest_of([module]), batch, notes)
 

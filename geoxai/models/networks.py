@@ -15,6 +15,7 @@ from torch import nn
 
 from geoxai.errors import GeoxaiError, OptionError
 from geoxai.models.adapter import Adapter
+from geoxai.models.heads import Head, pick
 
 TASKS = ("classification", "regression", "image")
 
@@ -47,6 +48,8 @@ class Networks:
         Units of values and images.
     target_channels
         Names of the channels of image outputs.
+    head
+        Which output counts where the modules return several: an index of a tuple, a key of a dict, or a tuple of these.
     """
 
     modules: tuple[nn.Module, ...]
@@ -59,6 +62,7 @@ class Networks:
     output: str = "logits"
     units: str = ""
     target_channels: tuple[str, ...] = ()
+    head: Head | None = None
 
     @property
     def dims(self) -> tuple[str, ...]:
@@ -166,7 +170,7 @@ def member_outputs(
     with torch.no_grad():
         for batch in _batches(inputs, networks.fixed_batch or batch_size):
             x = torch.as_tensor(networks.adapter.to_network(batch), dtype=kind)
-            output = _forward(module, _padded(x, networks.fixed_batch).to(device), batch)[: len(x)]
+            output = _forward(networks, module, _padded(x, networks.fixed_batch).to(device), batch)[: len(x)]
             batches.append(_checked(networks, output.to(torch.float64).cpu().numpy(), batch))
     return np.concatenate(batches) if batches else np.zeros(0)
 
@@ -208,7 +212,7 @@ def _dtype(module: nn.Module) -> torch.dtype:
     return next(kinds, torch.float32)
 
 
-def _forward(module: nn.Module, x: torch.Tensor, batch: xr.DataArray) -> torch.Tensor:
+def _forward(networks: Networks, module: nn.Module, x: torch.Tensor, batch: xr.DataArray) -> torch.Tensor:
     try:
         output = module(x)
     except (RuntimeError, ValueError, AssertionError, IndexError, TypeError) as error:
@@ -219,9 +223,7 @@ def _forward(module: nn.Module, x: torch.Tensor, batch: xr.DataArray) -> torch.T
             fix="check layout, channels and the grid of the samples against the network",
             option="layout",
         ) from error
-    if not isinstance(output, torch.Tensor):
-        raise OptionError(f"the network must give one tensor, it gave a {type(output).__name__}", option="path")
-    return output
+    return pick(output, networks.head)
 
 
 def _checked(networks: Networks, output: np.ndarray, batch: xr.DataArray) -> np.ndarray:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     import xarray as xr
 
-    from geoxai.attribution.lrp.engine import RuleRow
+    from geoxai.attribution import RuleRow
     from geoxai.models.networks import Networks
 
 SPLITS = ("train", "validation", "test")
@@ -133,6 +133,7 @@ class Explain(StoredStage):
         from geoxai.explaining import explain
 
         targets = resolved(self.target, context, samples, number)
+        options = self._method_options() | ({} if networks.head is None else {"output": networks.head})
         found = explain(
             networks.modules[number].to(context.device),
             samples["inputs"],
@@ -148,7 +149,7 @@ class Explain(StoredStage):
             reference=self._reference(context, samples),
             output_channels=networks.target_channels,
             window=window,
-            **self._method_options(),
+            **options,
         )
         return targets.without_missing(found)
 
@@ -296,15 +297,13 @@ class Lrp(Explain):
 
     def rule_table(self, context: Context) -> tuple[RuleRow, ...]:
         """The rule that runs at every operation of the network."""
-        import torch
+        from geoxai.attribution import RuleRow
 
-        from geoxai.attribution import rule_table
-
-        samples, networks = self._sources(context)
-        one = networks.adapter.to_network(_empty(samples, networks)["inputs"])
-        module = networks.modules[0]
-        kinds = (p.dtype for p in module.parameters() if p.is_floating_point())
-        return rule_table(module, torch.as_tensor(one, dtype=next(kinds, torch.float32)), self.rules, start=self.start)
+        rows = json.loads(self._tried(context, *self._sources(context)).attrs["rule_table"])
+        return tuple(
+            RuleRow(**{key: tuple(value) if isinstance(value, list) else value for key, value in row.items()})
+            for row in rows
+        )
 
     def _method_options(self) -> dict[str, Any]:
         return {"method": "lrp", "rules": self.rules, "layers": self.layers, "flat_below": self.flat_below}

@@ -127,6 +127,12 @@ class Model(LazyStage):
         "logits, refused "
         "where all outputs lie between 0 and 1.",
     )
+    head: int | str | list[int | str] | None = Field(
+        None,
+        description="Which output counts, of a network that returns several: its place in a tuple or list, its key in "
+        "a dict, or a list of these where they are nested. It is what is predicted, explained and compared with "
+        "`expect`.",
+    )
     expect: Expect | None = Field(None, description="What the network is known to reach; anything else stops the run.")
 
     def skeleton(self, context: Context) -> Networks:
@@ -159,6 +165,7 @@ class Model(LazyStage):
             notes=(loaded.kind, *loaded.notes),
             fixed_batch=loaded.fixed_batch,
             output=self.output or "logits",
+            head=tuple(self.head) if isinstance(self.head, list) else self.head,
             **_described(samples, task),
         )
         check_inputs(networks, samples["inputs"])
