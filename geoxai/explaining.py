@@ -17,6 +17,7 @@ from geoxai.attribution.fields.windows import traced
 from geoxai.attribution.reading import PLAIN, Reading
 from geoxai.attribution.targets import CLASS_TARGETS
 from geoxai.errors import InputError, OptionError
+from geoxai.grid.several import plain
 from geoxai.models.outputs import output_grid, place_on_output
 
 log = logging.getLogger("geoxai.explain")
@@ -54,10 +55,10 @@ def explain(
     target: Any = "predicted",
     batch_size: int | None = None,
     *,
-    valid: xr.DataArray | None = None,
+    valid: xr.DataArray | Mapping[str, xr.DataArray] | None = None,
     labels: Any = None,
     classes: Sequence[str] | None = None,
-    adapter: Adapter | None = None,
+    adapter: Adapter | Mapping[str, Adapter] | None = None,
     device: str = "cpu",
     units: str = "1",
     reference: Any = None,
@@ -72,7 +73,7 @@ def explain(
         A torch module in eval mode (or an exported program's module) on ``device``.
     inputs
         First dimension the sample; values as the network sees them, NaN filled. A Dataset for a network of several
-        inputs.
+        inputs, in the order of its arguments; where they lie on different grids, with dims of different names.
     method, rules, options
         As in ``geoxai.attribution.attribute``, such as ``window``, ``layers`` and ``flat_below``.
     target
@@ -83,12 +84,14 @@ def explain(
     batch_size
         Samples per forward pass; by default about four million input cells.
     valid
-        True where ``inputs`` holds data, False where a fill value; dims are some of the inputs' dims.
+        True where ``inputs`` holds data, False where a fill value; dims are some of the inputs' dims. A mapping by the
+        names of several inputs.
     labels, classes
         Class index per sample (by default the coordinate ``label``) and class names (by default its
         ``flag_meanings``), for class targets.
     adapter
-        Maps inputs to the network's layout and relevance back; without it the array is given as it is.
+        Maps inputs to the network's layout and relevance back; without it the array is given as it is. A mapping by the
+        names of several inputs.
     units
         Units of the explained value; relevance is a share of it.
     reference
@@ -117,7 +120,8 @@ def explain(
     arrays = _arrays(inputs)
     first = next(iter(arrays.values()))
     dtype = _dtype(model, device)
-    tensors = tuple(_to_network(array, adapter, dtype, device) for array in arrays.values())
+    adapters = _by_input(adapter, arrays)
+    tensors = tuple(_to_network(array, adapters[name], dtype, device) for name, array in arrays.items())
     labels, classes = _labels_and_classes(first, labels, classes, target)
     batch_size = batch_size or max(1, CELLS_PER_BATCH // max(t[0].numel() for t in tensors))
     reading = Reading(options.get("output"), options.get("sample_axis", 0))
@@ -126,8 +130,10 @@ def explain(
         tensors,
         method=method,
         rules=rules,
-        target=_on_output(target, model, tensors, first, adapter, output_channels, batch_size, reading),
-        reference=_reference(reference, arrays, adapter, dtype, device),
+        target=_on_output(
+            target, model, tensors, plain(first), next(iter(adapters.values())), output_channels, batch_size, reading
+        ),
+        reference=_reference(reference, arrays, adapters, dtype, device),
         labels=labels,
         classes=classes,
         batch_size=batch_size,
@@ -135,10 +141,10 @@ def explain(
     )
     several = isinstance(target, list)
     maps = {
-        name: _to_samples(relevance, array, adapter, several)
+        name: _to_samples(relevance, array, adapters[name], several)
         for (name, array), relevance in zip(arrays.items(), result.relevance)
     }
-    variables, filled = _masked(maps, arrays, valid, several)
+    variables, filled = _masked(maps, arrays, _by_input(valid, arrays), several, result.account)
     variables.update(_per_sample(result, first, several, filled))
     variables.update(_at_layers(result, first, several))
     dataset = xr.Dataset(variables)
@@ -186,6 +192,12 @@ def _dtype(model: Callable, device: str) -> torch.dtype:
     return weights[0].dtype
 
 
+def _by_input(given: Any, arrays: dict[str, xr.DataArray]) -> dict[str, Any]:
+    """What is given for all inputs, or for each by its name, by the names of relevance."""
+    by_name = isinstance(given, Mapping)
+    return {name: given.get(name.removeprefix("relevance_")) if by_name else given for name in arrays}
+
+
 def _to_network(array: xr.DataArray, adapter: Adapter | None, dtype: torch.dtype, device: str) -> torch.Tensor:
     values = np.asarray(array.values) if adapter is None else adapter.to_network(array)
     if values.dtype.kind not in "fiub":
@@ -202,7 +214,11 @@ def _to_samples(relevance: torch.Tensor, like: xr.DataArray, adapter: Adapter | 
 
 
 def _masked(
-    maps: dict[str, np.ndarray], arrays: dict[str, xr.DataArray], valid: xr.DataArray | None, several: bool
+    maps: dict[str, np.ndarray],
+    arrays: dict[str, xr.DataArray],
+    valids: dict[str, xr.DataArray | None],
+    several: bool,
+    account: str,
 ) -> tuple[dict[str, Any], np.ndarray | None]:
     """Relevance variables with filled cells NaN, and the relevance (sample,) or (target, sample) that was on these."""
     variables: dict[str, Any] = {}
@@ -210,6 +226,7 @@ def _masked(
     for name, values in maps.items():
         like = arrays[name]
         dims = ("target", *like.dims) if several else like.dims
+        valid = valids[name]
         if valid is not None:
             extra = set(valid.dims) - set(like.dims)
             if extra or any(valid.sizes[d] != like.sizes[d] for d in valid.dims):
@@ -227,7 +244,7 @@ def _masked(
             values = np.where(empty, np.asarray(np.nan, values.dtype), values)
         coords = {key: coord for key, coord in like.coords.items() if set(coord.dims) <= set(like.dims)}
         variables[name] = xr.DataArray(values, dims=dims, coords=coords)
-    if everything and anything / everything > FILLED_SHARE_WARNED:
+    if account == "closed" and everything and anything / everything > FILLED_SHARE_WARNED:
         log.warning(
             "%.1f %% of the relevance lies on filled cells; it is masked and counted as lost, but the network does use"
             " the fill value",
@@ -266,7 +283,11 @@ def _output_shape(model: Callable, tensors: tuple[torch.Tensor, ...], batch: int
 
 
 def _reference(
-    reference: Any, arrays: dict[str, xr.DataArray], adapter: Adapter | None, dtype: torch.dtype, device: str
+    reference: Any,
+    arrays: dict[str, xr.DataArray],
+    adapters: dict[str, Adapter | None],
+    dtype: torch.dtype,
+    device: str,
 ) -> Any:
     """The reference as ``attribute`` takes it; fields in the network's own layout."""
     if not isinstance(reference, Mapping) or "value" in reference:
@@ -288,7 +309,7 @@ def _reference(
         if set(field.dims) != set(array.dims[1:]):
             raise InputError(f"the reference has dims {field.dims}, expected {array.dims[1:]}")
         field = field.transpose(*array.dims[1:]).expand_dims(array.dims[0])
-        fields.append(_to_network(field, adapter, dtype, device))
+        fields.append(_to_network(field, adapters[name], dtype, device))
     return {"input": tuple(fields)}
 
 

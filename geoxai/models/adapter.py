@@ -14,6 +14,7 @@ import xarray as xr
 
 from geoxai.errors import OptionError
 from geoxai.grid.coordinates import orientation_order
+from geoxai.grid.several import plain
 from geoxai.names import unknown
 
 _AXES = ("sample", "channel", "lat", "lon")
@@ -75,7 +76,7 @@ class Adapter:
 
     def to_network(self, inputs: xr.DataArray) -> np.ndarray:
         """Inputs ``(sample, channel, lat, lon)`` as float32 in the network's own layout, orientation and scaling."""
-        _require_axes(inputs)
+        inputs = _with_axes(inputs)
         values = self._rescaled(inputs).astype(np.float32, copy=False)
         channel, lat, lon = self._channel_index(inputs), *self._cell_index(inputs)
         values = values[:, channel][:, :, lat][:, :, :, lon]
@@ -87,7 +88,7 @@ class Adapter:
 
         Channels that the network never saw get zero.
         """
-        _require_axes(like)
+        like = _with_axes(like)
         channel, lat, lon = self._channel_index(like), *self._cell_index(like)
         maps = self._unarranged(relevance, len(channel), lat.size, lon.size)
         out = np.zeros((len(maps), *like.shape[1:]), maps.dtype)
@@ -95,8 +96,14 @@ class Adapter:
         return out
 
     def outputs_to_samples(self, outputs: np.ndarray, like: xr.DataArray) -> np.ndarray:
-        """Images from the network as ``(sample, target_channel, lat, lon)``, oriented as ``like``."""
-        lat, lon = self._cell_index(like)
+        """Images from the network as ``(sample, target_channel, lat, lon)``, oriented as ``like``.
+
+        Time steps, an axis between the sample's and the others, stay where they are.
+        """
+        if outputs.ndim == len(_AXES) + 1:
+            folded = self.outputs_to_samples(outputs.reshape(-1, *outputs.shape[2:]), like)
+            return folded.reshape(*outputs.shape[:2], *folded.shape[1:])
+        lat, lon = self._cell_index(plain(like))
         if outputs.ndim == len(_AXES) and self.flat:
             maps = outputs
         elif outputs.ndim == len(_AXES) - 1 and not self.flat:
@@ -112,7 +119,7 @@ class Adapter:
 
     def targets_to_network(self, targets: np.ndarray, like: xr.DataArray) -> np.ndarray:
         """Weights or masks ``(..., lat, lon)`` on the grid of ``like`` in the orientation of the network."""
-        lat, lon = self._cell_index(like)
+        lat, lon = self._cell_index(plain(like))
         return np.ascontiguousarray(targets[..., lat, :][..., lon])
 
     def _channel_index(self, inputs: xr.DataArray) -> list[int]:
@@ -229,11 +236,14 @@ def parse_layout(layout: str | Sequence[str] | Mapping[Any, Sequence[str]]) -> t
     return named, flat
 
 
-def _require_axes(inputs: xr.DataArray) -> None:
+def _with_axes(inputs: xr.DataArray) -> xr.DataArray:
+    """Inputs with their axes by the names they have where there is one input only."""
+    inputs = plain(inputs)
     if inputs.dims[:2] != ("sample", "channel") or inputs.ndim != len(_AXES):
         raise OptionError(
             f"inputs have the dims {', '.join(map(str, inputs.dims))}, expected sample, channel, lat, lon (or y, x)"
         )
+    return inputs
 
 
 def _field(constant: xr.DataArray | None, inputs: xr.DataArray, default: float) -> np.ndarray:

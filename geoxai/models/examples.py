@@ -10,6 +10,7 @@ import torch
 import xarray as xr
 
 from geoxai.errors import GeoxaiError, OptionError
+from geoxai.grid.several import inputs_of
 from geoxai.models.adapter import Adapter
 from geoxai.models.scores import spread, tally
 from geoxai.models.training import Examples
@@ -135,7 +136,7 @@ def evaluate(
 
 def blocks(samples: xr.Dataset, index: np.ndarray) -> Iterator[np.ndarray]:
     """``index`` in pieces of about 64 MiB of inputs."""
-    each = max(1, samples["inputs"].nbytes // max(1, samples.sizes["sample"]))
+    each = max(1, inputs_of(samples).nbytes // max(1, samples.sizes["sample"]))
     size = max(1, _BLOCK_BYTES // each)
     for start in range(0, len(index), size):
         yield index[start : start + size]

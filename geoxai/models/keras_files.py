@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor, nn
+
 from geoxai.errors import GeoxaiError, InputError
 
 HDF5 = (".h5", ".hdf5")
@@ -67,6 +69,24 @@ def read_keras(path: Path, trust: bool) -> tuple[Any, tuple[str, ...]]:
             f"{path} cannot be read by Keras {keras.__version__}: {_reason(error)}",
             fix="save it with Keras 3: model.save('network.keras'); Lambda layers need trust: true",
         ) from error
+
+
+class OfSeveral(nn.Module):
+    """A Keras network of several inputs, called as torch modules are: with one argument for each, in their order."""
+
+    def __init__(self, network: Any):
+        super().__init__()
+        self.network = network
+
+    def forward(self, *inputs: Tensor) -> Any:
+        """Keras takes them in one list, or in a dict by name."""
+        wanted = self.network.input
+        if isinstance(wanted, Mapping):
+            return self.network({name: inputs[self._place(tensor)] for name, tensor in wanted.items()})
+        return self.network(list(inputs))
+
+    def _place(self, tensor: Any) -> int:
+        return next(place for place, one in enumerate(self.network.inputs) if one is tensor)
 
 
 def _old_config(path: Path) -> Any:

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from geoxai.errors import InputError, OptionError
-from geoxai.models.keras_files import read_keras
+from geoxai.models.keras_files import OfSeveral, read_keras
 from geoxai.models.networks import digest_of, frozen
 
 EXPORTED = (".pt2",)
@@ -26,13 +26,16 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model")
 
 @dataclass(frozen=True, eq=False)
 class Loaded:
-    """A network from a file: the module, how it came, its digest, and the batch it insists on, if any."""
+    """A network from a file: the module, how it came, its digest, the batch it insists on, if any, and the number of
+    its inputs where the file tells.
+    """
 
     module: nn.Module
     kind: str
     digest: str
     fixed_batch: int | None = None
     notes: tuple[str, ...] = ()
+    inputs: int | None = None
 
 
 def load_network(
@@ -88,13 +91,14 @@ def _load_exported(path: Path) -> Loaded:
             fix="write it with torch.export.save(torch.export.export(model.eval(), (example,)), path)",
         ) from error
     names = program.graph_signature.user_inputs
-    if len(names) != 1:
-        raise OptionError(f"{path.name} takes {len(names)} inputs, geoxai gives one", option="path")
-    (entry,) = (n for n in program.graph.nodes if n.op == "placeholder" and n.name == names[0])
-    batch = entry.meta["val"].shape[0]
+    entries = {n.name: n.meta["val"] for n in program.graph.nodes if n.op == "placeholder" and n.name in names}
+    for name, value in entries.items():
+        if not getattr(value, "shape", ()):
+            raise OptionError(f"input {name} of {path.name} is no batch of samples but a single value", option="path")
+    batch = next(iter(entries.values())).shape[0]
     fixed = batch if isinstance(batch, int) else None
     notes = (f"exported for batches of exactly {fixed}; the last one is padded",) if fixed else ()
-    return Loaded(frozen(module), "exported program", digest_of([module]), fixed, notes)
+    return Loaded(frozen(module), "exported program", digest_of([module]), fixed, notes, len(names))
 
 
 def _load_state(path: Path, architecture: str, args: Mapping[str, Any]) -> Loaded:
@@ -147,10 +151,9 @@ def _load_pickled(path: Path, trust: bool) -> Loaded:
 
 def _load_keras(path: Path, trust: bool) -> Loaded:
     module, notes = read_keras(path, trust)
-    if len(module.inputs) != 1:
-        raise OptionError(f"{path.name} takes {len(module.inputs)} inputs, geoxai gives one", option="path")
-    batch = module.inputs[0].shape[0]
-    return Loaded(frozen(module), "keras", digest_of([module]), batch, notes)
+    taken, batch = len(module.inputs), module.inputs[0].shape[0]
+    called = module if taken == 1 else OfSeveral(module)
+    return Loaded(frozen(called), "keras", digest_of([module]), batch, notes, taken)
 
 
 def _read_safely(path: Path) -> Any | None:

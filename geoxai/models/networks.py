@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,6 +14,7 @@ import xarray as xr
 from torch import nn
 
 from geoxai.errors import GeoxaiError, OptionError
+from geoxai.grid.several import alone, each, names_of, plain
 from geoxai.models.adapter import Adapter
 from geoxai.models.heads import Head, pick
 
@@ -30,7 +31,8 @@ class Networks:
         In evaluation mode, their weights frozen; output ``(sample, class)`` logits, ``(sample, 1)`` or ``(sample)``
         one logit or value, or images.
     adapter
-        From samples to what the modules take, and back.
+        From samples to what the modules take, and back; for modules of several inputs one for each, by the name that
+        the samples give it, in the order of the modules' arguments.
     task
         ``classification``, ``regression`` (one value per sample) or ``image``.
     classes
@@ -53,7 +55,7 @@ class Networks:
     """
 
     modules: tuple[nn.Module, ...]
-    adapter: Adapter
+    adapter: Adapter | Mapping[str, Adapter]
     task: str
     classes: tuple[str, ...] = ()
     digest: str = ""
@@ -71,7 +73,24 @@ class Networks:
 
     def for_samples(self, samples: xr.Dataset) -> Networks:
         """The same networks for samples of this scaling; raises where the samples lack a channel."""
-        return replace(self, adapter=self.adapter.for_samples(samples))
+        names = names_of(samples) or ("",)
+        if names != tuple(self.adapters):
+            own, theirs = (", ".join(some) or "one without a name" for some in (self.adapters, names))
+            raise OptionError(f"the network takes the inputs {own}, the samples have {theirs}", option="from")
+        if isinstance(self.adapter, Adapter):
+            return replace(self, adapter=self.adapter.for_samples(samples))
+        adapters = {name: one.for_samples(alone(samples, name)) for name, one in self.adapter.items()}
+        return replace(self, adapter=adapters)
+
+    @property
+    def adapters(self) -> dict[str, Adapter]:
+        """The adapter of every input by its name; that of a single one is empty."""
+        return {"": self.adapter} if isinstance(self.adapter, Adapter) else dict(self.adapter)
+
+    def taken(self, inputs: xr.DataArray | xr.Dataset) -> dict[str, np.ndarray]:
+        """What the modules take, input by input in the order of their arguments."""
+        arrays = each(inputs)
+        return {name: adapter.to_network(arrays[name]) for name, adapter in self.adapters.items()}
 
 
 def digest_of(modules: Iterable[nn.Module]) -> str:
@@ -95,13 +114,16 @@ def frozen(module: nn.Module) -> nn.Module:
     return module
 
 
-def predict(networks: Networks, inputs: xr.DataArray, batch_size: int = 64, device: str = "cpu") -> xr.Dataset:
+def predict(
+    networks: Networks, inputs: xr.DataArray | xr.Dataset, batch_size: int = 64, device: str = "cpu"
+) -> xr.Dataset:
     """Predictions for samples.
 
     Parameters
     ----------
     inputs
-        ``(sample, channel, lat, lon)`` as a samples store holds them.
+        ``(sample, channel, lat, lon)`` as a samples store holds them; a dataset of several, as
+        ``geoxai.grid.several.inputs_of`` gives them.
     batch_size
         Samples per forward pass; a network of fixed batch uses its own.
 
@@ -114,6 +136,7 @@ def predict(networks: Networks, inputs: xr.DataArray, batch_size: int = 64, devi
         inputs.
     """
     members = [member_outputs(networks, module, inputs, batch_size, device) for module in networks.modules]
+    refuse_steps(members[0])
     outputs = np.stack(members) if networks.dims else members[0]
     if networks.task != "classification":
         return _dataset(networks, inputs, {"prediction": outputs})
@@ -129,7 +152,7 @@ def predict(networks: Networks, inputs: xr.DataArray, batch_size: int = 64, devi
     )
 
 
-def predictions_template(networks: Networks, inputs: xr.DataArray) -> xr.Dataset:
+def predictions_template(networks: Networks, inputs: xr.DataArray | xr.Dataset) -> xr.Dataset:
     """What ``predict`` gives, as dask zeros: dims, coordinates, types and attributes."""
     import dask.array as da
 
@@ -145,17 +168,22 @@ def predictions_template(networks: Networks, inputs: xr.DataArray) -> xr.Dataset
     elif networks.task == "regression":
         shapes = {"prediction": ((n,), np.float32)}
     else:
-        shapes = {"prediction": ((n, len(networks.target_channels), *inputs.shape[2:]), np.float32)}
+        shapes = {"prediction": ((n, len(networks.target_channels), *_grid_of(inputs).shape[2:]), np.float32)}
     arrays = {name: da.zeros((*members, *shape), dtype=kind) for name, (shape, kind) in shapes.items()}
     return _dataset(networks, inputs, arrays)
 
 
 def member_outputs(
-    networks: Networks, module: nn.Module, inputs: xr.DataArray, batch_size: int = 64, device: str = "cpu"
+    networks: Networks,
+    module: nn.Module,
+    inputs: xr.DataArray | xr.Dataset,
+    batch_size: int = 64,
+    device: str = "cpu",
 ) -> np.ndarray:
     """One network's raw outputs: ``(sample, output)`` float64 logits or probabilities, ``(sample)`` values, or images.
 
-    Images come as ``(sample, target_channel, lat, lon)`` in the orientation of the inputs.
+    Images come as ``(sample[, step], target_channel, lat, lon)`` in the orientation of the inputs, of several the
+    first.
 
     Raises
     ------
@@ -169,17 +197,30 @@ def member_outputs(
     batches = []
     with torch.no_grad():
         for batch in _batches(inputs, networks.fixed_batch or batch_size):
-            x = torch.as_tensor(networks.adapter.to_network(batch), dtype=kind)
-            output = _forward(networks, module, _padded(x, networks.fixed_batch).to(device), batch)[: len(x)]
-            batches.append(_checked(networks, output.to(torch.float64).cpu().numpy(), batch))
+            taken = [torch.as_tensor(values, dtype=kind) for values in networks.taken(batch).values()]
+            tensors = [_padded(x, networks.fixed_batch).to(device) for x in taken]
+            output = _forward(networks, module, tensors, batch)[: batch.sizes["sample"]]
+            batches.append(_checked(networks, output.to(torch.float64).cpu().numpy(), _grid_of(batch)))
     return np.concatenate(batches) if batches else np.zeros(0)
 
 
-def check_inputs(networks: Networks, inputs: xr.DataArray) -> None:
-    """Raise what is wrong if the networks do not take one sample of these inputs, or give outputs of another shape."""
-    sample = xr.zeros_like(inputs.isel(sample=slice(0, 1)))
-    for module in networks.modules[:1]:
-        member_outputs(networks, module, sample)
+def check_inputs(networks: Networks, inputs: xr.DataArray | xr.Dataset) -> np.ndarray:
+    """Raise what is wrong if the networks do not take one sample of these inputs, or give outputs of another shape.
+
+    Returns what the first of them gives for a sample of zeros.
+    """
+    return member_outputs(networks, networks.modules[0], xr.zeros_like(inputs.isel(sample=slice(0, 1))))
+
+
+def refuse_steps(outputs: np.ndarray) -> None:
+    """Refuse outputs, as ``member_outputs`` gives them, with time steps: predictions have no place for them."""
+    if outputs.ndim == 5:
+        raise OptionError(
+            f"the network gives {outputs.shape[1]} time steps of images; these can be explained (target with a step) "
+            "but not stored as predictions",
+            fix="take one step in the network, or let steps be channels of its output",
+            option="model",
+        )
 
 
 def probabilities(outputs: np.ndarray, output: str = "logits") -> np.ndarray:
@@ -196,7 +237,12 @@ def probabilities(outputs: np.ndarray, output: str = "logits") -> np.ndarray:
     return shifted / shifted.sum(axis=-1, keepdims=True)
 
 
-def _batches(inputs: xr.DataArray, size: int) -> Iterator[xr.DataArray]:
+def _grid_of(inputs: xr.DataArray | xr.Dataset) -> xr.DataArray:
+    """The input on whose grid images lie: the first."""
+    return plain(next(iter(each(inputs).values())))
+
+
+def _batches(inputs: xr.DataArray | xr.Dataset, size: int) -> Iterator[Any]:
     for start in range(0, inputs.sizes["sample"], size):
         yield inputs.isel(sample=slice(start, start + size)).compute()
 
@@ -212,15 +258,20 @@ def _dtype(module: nn.Module) -> torch.dtype:
     return next(kinds, torch.float32)
 
 
-def _forward(networks: Networks, module: nn.Module, x: torch.Tensor, batch: xr.DataArray) -> torch.Tensor:
+def _forward(
+    networks: Networks, module: nn.Module, tensors: Sequence[torch.Tensor], batch: xr.DataArray | xr.Dataset
+) -> torch.Tensor:
     try:
-        output = module(x)
+        output = module(*tensors)
     except (RuntimeError, ValueError, AssertionError, IndexError, TypeError) as error:
-        grid = " x ".join(f"{batch.sizes[dim]} {dim}" for dim in batch.dims[1:])
+        arrays = each(batch).values()
+        grids = [" x ".join(f"{a.sizes[dim]} {dim}" for dim in a.dims[1:]) for a in map(plain, arrays)]
+        shapes = " and ".join(str(tuple(x.shape)) for x in tensors)
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise OptionError(
-            f"the network does not take inputs of shape {tuple(x.shape)} (samples have {grid}): {reason}",
-            fix="check layout, channels and the grid of the samples against the network",
+            f"the network does not take inputs of shape {shapes} (samples have {' and '.join(grids)}): {reason}",
+            fix="check layout, channels and the grid of the samples against the network"
+            + (", and the order of inputs" if len(tensors) > 1 else ""),
             option="layout",
         ) from error
     return pick(output, networks.head)
@@ -258,17 +309,19 @@ def _checked(networks: Networks, output: np.ndarray, batch: xr.DataArray) -> np.
 
 def _image(networks: Networks, output: np.ndarray, batch: xr.DataArray) -> np.ndarray:
     channels, (lat, lon) = len(networks.target_channels), batch.shape[2:]
-    if output[0].size != channels * lat * lon:
+    steps = output.shape[1] if output.ndim == 5 else 1
+    if output[0].size != steps * channels * lat * lon:
         raise OptionError(
             f"the network gives {tuple(output.shape[1:])} per sample, expected {channels} image"
             f"{'s' if channels != 1 else ''} of {lat} x {lon}",
             option="task",
         )
-    return networks.adapter.outputs_to_samples(output, batch)
+    return next(iter(networks.adapters.values())).outputs_to_samples(output, batch)
 
 
-def _dataset(networks: Networks, inputs: xr.DataArray, arrays: Mapping[str, Any]) -> xr.Dataset:
+def _dataset(networks: Networks, inputs: xr.DataArray | xr.Dataset, arrays: Mapping[str, Any]) -> xr.Dataset:
     """Prediction variables with the samples' coordinates and CF attributes."""
+    inputs = _grid_of(inputs)
     kept = {"sample", *inputs.dims[2:]} if networks.task == "image" else {"sample"}
     coords: dict[Hashable, Any] = {
         name: coord.compute() for name, coord in inputs.coords.items() if set(coord.dims) <= kept

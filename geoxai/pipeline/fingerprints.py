@@ -44,9 +44,15 @@ def ingredients(config: Config, name: str, device: str, above: Callable[[str], s
     names = {
         option: [value] if isinstance(value, str) else value for option, value in config.sources(name).items() if value
     }
+    orders = {  # of a mapping of stages, such as the inputs of a network: canonical JSON forgets it
+        field: list(value)
+        for field, value in stage
+        if isinstance(value, dict) and any(option.startswith(f"{field}.") for option in names)
+    }
     return {
         "use": stage.use,
         "options": options,
+        **({"order": orders} if orders else {}),
         "inputs": {option: digest_paths(value) for option, value in paths.items() if value},
         "stages above": {option: [above(source) for source in sources] for option, sources in names.items()},
         **({"names": names} if isinstance(stage, OutputStage) else {}),

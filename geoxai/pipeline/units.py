@@ -177,7 +177,7 @@ def _merge(workspace: Workspace, stage: ReducedStage, context: Context, units: i
     import xarray as xr
 
     ledger = Ledger(workspace.run_dir, context.stage)
-    partials = (xr.open_zarr(ledger.partial(unit), consolidated=False).load() for unit in range(units))
+    partials = (xr.open_zarr(ledger.partial(unit), consolidated=False) for unit in range(units))
     stores.write_whole(context.store, stage.merge(context, partials), provenance(workspace, context.stage))
 
 

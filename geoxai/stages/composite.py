@@ -34,6 +34,9 @@ class Composite(ReducedStage):
     autocorrelation of each cell, estimated over pairs within events) and independent between them: between the number
     of events and of samples.
 
+    Several targets are normalised and composited each by itself, along a dim `target`. The inputs of a network that
+    takes several are normalised together, so that their composites can be compared.
+
     `<stage>.json` has counts for each class, shares of regions beside their shares of valid cells and area, and the
     circular centroid longitude of |relevance|.
     """
@@ -97,69 +100,120 @@ class Composite(ReducedStage):
         return self
 
     def skeleton(self, context: Context) -> xr.Dataset:
+        from geoxai.grid.several import parts, together
+
+        relevance = self._relevance(context)
+        classes, physical = self._select(context, relevance).classes, self._samples(context) is not None
+        found = {name: self._sketched(part["relevance"], classes, physical) for name, part in parts(relevance).items()}
+        return together(found, like=relevance)
+
+    def _sketched(self, maps: xr.DataArray, classes: tuple[str, ...], physical: bool) -> xr.Dataset:
+        """The composite of one input, without values."""
         import dask.array
         import numpy as np
 
-        relevance = self._relevance(context)
-        maps, classes = relevance["relevance"], self._select(context, relevance).classes
-        dims = [*(dim for dim in maps.dims if dim == "network"), "class", *self._cells(maps)]
+        dims = [*(dim for dim in maps.dims if dim in _LEADING), "class", *self._cells(maps)]
         shape = [len(classes) if dim == "class" else maps.sizes[dim] for dim in dims]
         template = maps.coords.to_dataset().drop_dims("sample").compute().assign_coords(self._class_coordinate(classes))
-        for name, attrs in self._variables(maps, physical=self._samples(context) is not None).items():
+        for name, attrs in self._variables(maps, physical).items():
             dtype = np.int32 if name == "relevance_count" else np.float64
             template[name] = (dims, dask.array.zeros(shape, dtype=dtype, chunks=-1), attrs)
         return template
 
     def extent(self, context: Context) -> tuple[int, int]:
-        maps = self._relevance(context)["relevance"]
+        from geoxai.grid.several import each, fields_of
+
+        maps = next(iter(each(fields_of(self._relevance(context), "relevance")).values()))
         if self.chunk != "auto":
             return maps.sizes["sample"], min(self.chunk, maps.sizes["sample"])
         return maps.sizes["sample"], maps.variable.chunksizes.get("sample", (maps.sizes["sample"],))[0]
 
     def partial(self, context: Context, start: int, stop: int) -> xr.Dataset:
-        from geoxai.statistics.composites import partial_sums
-        from geoxai.statistics.normalize import normalize
-
         block = self._relevance(context).isel(sample=slice(start, stop))
-        selection = self._select(context, block)
-        maps, empty = normalize(block["relevance"].load(), self.normalize, block.get("target_value"))
-        used = selection.wanted & ~empty
         fields = self._fields(context, block)
-        return partial_sums(maps, selection.group, used, selection.steps, len(selection.classes), fields)
+        return _over_targets([self._sums(context, one, fields) for one in _by_target(block)], block)
+
+    def _sums(self, context: Context, block: xr.Dataset, fields: dict[str, xr.DataArray]) -> xr.Dataset:
+        """The partial result of one block for one target."""
+        from geoxai.grid.several import parts, together
+        from geoxai.statistics.composites import partial_sums
+        from geoxai.statistics.normalize import normalize_together
+
+        selection = self._select(context, block)
+        relevance = {name: part["relevance"].load() for name, part in parts(block).items()}
+        value = block.get("target_value")
+        maps, empty = normalize_together(relevance, self.normalize, value)
+        used = selection.wanted & ~empty
+        if value is not None:  # missing where a sample has no such pixel
+            used = used & value.notnull().reset_coords(drop=True)
+        sums = {
+            name: partial_sums(array, selection.group, used, selection.steps, len(selection.classes), fields.get(name))
+            for name, array in maps.items()
+        }
+        return together(sums, like=block)
 
     def merge(self, context: Context, partials: Iterable[xr.Dataset]) -> xr.Dataset:
-        import numpy as np
-
-        from geoxai.statistics.composites import composite, merge_sums
-        from geoxai.statistics.events import find_events
+        from geoxai.grid.several import parts, together
 
         relevance = self._relevance(context)
         selection = self._select(context, relevance)
-        maps = relevance["relevance"]
-        networks = maps.sizes.get("network", 1)
+        blocks = zip(*(_by_target(part) for part in partials))
+        merged = [self._merged(context, one, part) for one, part in zip(_by_target(relevance), blocks)]
+        found = {}
+        for name, part in parts(relevance).items():
+            of_input = _over_targets([result[name] for result in merged], relevance)
+            found[name] = self._described(of_input, part["relevance"], selection)
+        return together(found, like=relevance)
+
+    def _merged(self, context: Context, relevance: xr.Dataset, partials: Iterable[xr.Dataset]) -> dict[str, xr.Dataset]:
+        """The whole result for one target, input by input, always with a dim ``network``."""
+        import numpy as np
+
+        from geoxai.grid.several import alone, parts
+        from geoxai.statistics.composites import composite, merge_sums
+        from geoxai.statistics.events import find_events
+
+        selection, partials = self._select(context, relevance), list(partials)
+        networks = relevance.sizes.get("network", 1)
         group = np.atleast_2d(selection.group.transpose(..., "sample").values)
         group = np.broadcast_to(group, (networks, group.shape[1]))
         event = np.stack([find_events(row, selection.steps) for row in group])
-        sums = merge_sums(partials, group, event)
-        result = composite(sums, group, event, selection.steps).assign(selection.counts(sums["used"]))
-        return self._described(result, maps, selection)
+        found = {}
+        for name in parts(relevance):
+            sums = merge_sums((alone(one, name) for one in partials), group, event)
+            found[name] = composite(sums, group, event, selection.steps).assign(selection.counts(sums["used"]))
+        return found
 
     def summarise(self, context: Context, result: xr.Dataset) -> dict[str, Any]:
         """Counts, effective counts, shares of regions and centroids, by class; a list over networks where several."""
+        from geoxai.grid.several import names_of, parts
+
+        counts = result[sorted(name for name in map(str, result.data_vars) if name.startswith("n_"))]
+        counts = counts.drop_vars([name for name in counts.coords if name not in (*_LEADING, "class")]).load()
+        _warn(counts, context.stage)
+        numbers = {name: self._numbers(part) for name, part in parts(result).items()}
+        if not names_of(result):
+            classes = _by_class(counts.merge(numbers[""]))
+        else:
+            classes = _by_class(counts)
+            for name, found in _with_shares(numbers, result).items():
+                for class_, entry in _by_class(found).items():
+                    classes[class_].setdefault("inputs", {})[name] = entry
+        networks = {"networks": result.sizes["network"]} if "network" in result.dims else {}
+        return {"normalize": self.normalize, "where": result.attrs["where"], **networks, "classes": classes}
+
+    def _numbers(self, result: xr.Dataset) -> xr.Dataset:
+        """Effective counts, shares and centroids of one input."""
         from geoxai.grid.area import area_weights
         from geoxai.grid.regions import region_mask
         from geoxai.statistics.shares import summary_of_maps
 
         mean = result["relevance_mean"].load()
         masks = {name: region_mask(mean, name) for name in self.regions}
-        counts = sorted(name for name in map(str, result.data_vars) if name.startswith("n_"))
-        numbers = result[counts].reset_coords(drop=True)
         n_eff = result["relevance_n_eff"]
-        numbers["n_eff_median"] = n_eff.median([dim for dim in n_eff.dims if dim not in ("network", "class")])
-        numbers = numbers.merge(summary_of_maps(mean, masks, area_weights(mean))).load()
-        _warn(numbers)
-        networks = {"networks": mean.sizes["network"]} if "network" in mean.dims else {}
-        return {"normalize": self.normalize, "where": result.attrs["where"], **networks, "classes": _by_class(numbers)}
+        median = n_eff.median([dim for dim in n_eff.dims if dim not in (*_LEADING, "class")])
+        numbers = median.to_dataset(name="n_eff_median").reset_coords(drop=True)
+        return numbers.merge(summary_of_maps(mean, masks, area_weights(mean))).load()
 
     def _relevance(self, context: Context) -> xr.Dataset:
         return context.sources["from"]
@@ -169,7 +223,7 @@ class Composite(ReducedStage):
 
     @staticmethod
     def _cells(maps: xr.DataArray) -> list[str]:
-        return [str(dim) for dim in maps.dims if dim not in ("network", "sample")]
+        return [str(dim) for dim in maps.dims if dim not in (*_LEADING, "sample")]
 
     def _select(self, context: Context, relevance: xr.Dataset) -> Selection:
         """Which samples of the relevance count, and for which class."""
@@ -180,33 +234,40 @@ class Composite(ReducedStage):
         labels = None if self.by is None else context.sources["by"]
         return select_samples(scalars.load(), labels, self.by_variable, where, self.confidence)
 
-    def _fields(self, context: Context, block: xr.Dataset) -> xr.DataArray | None:
-        """The inputs of a block in physical units, NaN where filled."""
+    def _fields(self, context: Context, block: xr.Dataset) -> dict[str, xr.DataArray]:
+        """The inputs of a block in physical units by their names, NaN where filled; nothing without samples."""
+        from geoxai.grid.several import names_of, parts
+
         samples = self._samples(context)
         if samples is None:
-            return None
+            return {}
         places = samples.indexes["sample"].get_indexer(block["sample"].values)
         same = (places >= 0).all() and (
             "time" not in block or (samples["time"].values[places] == block["time"].values).all()
         )
+        same = same and names_of(samples) == names_of(block)
         if not same:
             raise OptionError(
                 "the relevance is not of these samples", fix="name the stage that was explained", option="samples"
             )
-        taken = samples.isel(sample=places)
-        physical = taken["inputs"].astype("float64") * taken["scaling_sd"] + taken["scaling_mean"]
-        return physical.where(taken["valid"]).transpose("sample", *self._cells(block["relevance"])).load()
+        found = {}
+        for name, taken in parts(samples.isel(sample=places)).items():
+            physical = taken["inputs"].astype("float64") * taken["scaling_sd"] + taken["scaling_mean"]
+            found[name] = physical.where(taken["valid"]).transpose(*taken["inputs"].dims).load()
+        return found
 
     def _described(self, result: xr.Dataset, maps: xr.DataArray, selection: Selection) -> xr.Dataset:
         """The composite with coordinates and attributes, without classes that no sample has."""
         import numpy as np
 
-        present = (result["n_all"] > 0).any("network").values
+        present = (result["n_all"] > 0).any([dim for dim in _LEADING if dim in result["n_all"].dims]).values
         coords = maps.coords.to_dataset().drop_dims("sample").compute().coords
         result = result.assign_coords(coords | self._class_coordinate(selection.classes))
         result = result.isel({"class": np.flatnonzero(present)})
         if "network" not in maps.dims:
             result = result.isel(network=0, drop=True)
+        if "target" in maps.dims:
+            result = result.transpose(*(dim for dim in maps.dims if dim in _LEADING), "class", ...)
         for name, attrs in self._variables(maps, physical="inputs_mean" in result).items():
             result[name].attrs = attrs
         result["n_events"].attrs = {"long_name": "events with a sample in the composite", "units": "1"}
@@ -242,6 +303,7 @@ class Composite(ReducedStage):
         return variables
 
 
+_LEADING = ("network", "target")
 _NORMALIZED = {
     "max": ", each map divided by its largest |relevance|",
     "l1": ", each map divided by its sum of |relevance|",
@@ -250,6 +312,35 @@ _NORMALIZED = {
     "target": ", each map divided by its explained value",
     "none": "",
 }
+
+
+def _by_target(dataset: xr.Dataset) -> list[xr.Dataset]:
+    """What belongs to each target, or all where there is one."""
+    if "target" not in dataset.dims:
+        return [dataset]
+    return [dataset.isel(target=number) for number in range(dataset.sizes["target"])]
+
+
+def _over_targets(found: list[xr.Dataset], relevance: xr.Dataset) -> xr.Dataset:
+    """Results of each target along a dim ``target``, where the relevance has one."""
+    import xarray as xr
+
+    if "target" not in relevance.dims:
+        return found[0]
+    return xr.concat(found, "target", data_vars="all", coords="minimal", compat="override", join="override")
+
+
+def _with_shares(numbers: dict[str, xr.Dataset], result: xr.Dataset) -> dict[str, xr.Dataset]:
+    """The numbers of several inputs with the share of |relevance| that each of them has."""
+    from geoxai.grid.several import parts
+
+    means = {name: part["relevance_mean"].reset_coords(drop=True) for name, part in parts(result).items()}
+    sizes = {
+        name: abs(mean).sum([dim for dim in mean.dims if dim not in (*_LEADING, "class")])
+        for name, mean in means.items()
+    }
+    whole = sum(sizes.values())
+    return {name: found.assign(input_share=sizes[name] / whole) for name, found in numbers.items()}
 
 
 def _by_class(numbers: xr.Dataset) -> dict[str, Any]:
@@ -270,26 +361,36 @@ def _by_class(numbers: xr.Dataset) -> dict[str, Any]:
 
 
 def _plain(array: xr.DataArray) -> Any:
-    """A number, None where it is NaN; a list over networks; a mapping over channels."""
+    """A number, None where it is NaN; a list over networks; a mapping over targets and channels."""
+    if "target" in array.dims:
+        return {
+            str(name): _plain(array.isel(target=place, drop=True)) for place, name in enumerate(array["target"].values)
+        }
     if "channel" in array.dims:
         return {str(name): _plain(array.sel(channel=name, drop=True)) for name in array["channel"].values}
     numbers = [value if value == value else None for value in array.values.reshape(-1).tolist()]
     return numbers if array.ndim else numbers[0]
 
 
-def _warn(numbers: xr.Dataset) -> None:
+def _warn(counts: xr.Dataset, stage: str) -> None:
     """Tell which classes rest on few events, and how many maps were left out."""
-    for name in numbers["class"].values:
-        of_class = numbers.sel({"class": name})
-        events = int(of_class["n_events"].min())
-        if int(of_class["n_used"].min()) == 0:
-            log.warning("no sample is left for the composite of %s%s", name, _of_network(of_class))
-        elif events < FEW_EVENTS:
-            log.warning("the composite of %s rests on %d events: too few to generalise", name, events)
-        for key, reason in (("n_nonpositive", "explained value not positive"), ("n_empty", "no relevance at all")):
-            if int(of_class[key].max()):
-                counts = ", ".join(map(str, of_class[key].values.reshape(-1)))
-                log.warning("left out of the composite of %s: %s maps (%s)", name, counts, reason)
+    for name in counts["class"].values:
+        for of_class in _by_target(counts.sel({"class": name})):
+            told = f"{name}{_of_target(of_class)}"
+            events = int(of_class["n_events"].min())
+            if int(of_class["n_used"].min()) == 0:
+                log.warning("%s: no sample is left for the composite of %s%s", stage, told, _of_network(of_class))
+            elif events < FEW_EVENTS:
+                log.warning("%s: the composite of %s rests on %d events: too few to generalise", stage, told, events)
+            for key, reason in (("n_nonpositive", "explained value not positive"), ("n_empty", "no relevance at all")):
+                if int(of_class[key].max()):
+                    left = ", ".join(map(str, of_class[key].values.reshape(-1)))
+                    log.warning("%s: left out of the composite of %s: %s maps (%s)", stage, told, left, reason)
+
+
+def _of_target(of_class: xr.Dataset) -> str:
+    """For which target, in words; empty where there is one only."""
+    return f" for target {of_class['target'].item()}" if "target" in of_class.coords else ""
 
 
 def _of_network(of_class: xr.Dataset) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -14,6 +14,7 @@ from geoxai.errors import OptionError
 from geoxai.names import unknown
 from geoxai.stages.options import Chunk
 from geoxai.stages.predict import beside, sample_block
+from geoxai.stages.relevance import account_shares, template
 from geoxai.stages.stage import Context, Layout, Reference, Stage, StoredStage
 from geoxai.stages.targets import Compared, Place, Target, described, names_of, resolved, targets_in
 
@@ -25,11 +26,6 @@ if TYPE_CHECKING:
     from geoxai.models.networks import Networks
 
 SPLITS = ("train", "validation", "test")
-ACCOUNT = {
-    "bias_relevance": "relevance that biases keep",
-    "stabiliser_relevance": "relevance that stabilisers of the rules keep",
-    "lost_relevance": "relevance that neither inputs, biases nor stabilisers hold, with that on filled cells",
-}
 
 
 class Explain(StoredStage):
@@ -50,8 +46,9 @@ class Explain(StoredStage):
     target: Target | list[Target | list[int]] = Field(
         "predicted",
         description="What is explained. Classifiers: `predicted`, `label` or the name of a class. Any network: an "
-        "output, as its index into one sample's output (`0`, `[0, 128, 128]`). Image networks: a place, such as "
-        "`{box: {lat: [30, 40], lon: [250, 260]}}` or `{pixels: my_pixels}`. A list of these (indices as lists) is "
+        "output, as its index into what the network itself returns for one sample (`0`, `[0, 128, 128]`): in its own "
+        "axes and orientation, whatever those of the samples. Image networks: a place on the grid of the samples, such "
+        "as `{box: {lat: [30, 40], lon: [250, 260]}}` or `{pixels: my_pixels}`. A list of these (indices as lists) is "
         "several targets, explained with one forward pass, along a dim `target`.",
     )
     reference: float | Compared | None = Field(
@@ -81,11 +78,12 @@ class Explain(StoredStage):
     )
 
     def skeleton(self, context: Context) -> xr.Dataset:
+        from geoxai.grid.several import inputs_of
         from geoxai.models.networks import check_inputs
 
         samples, networks = self._sources(context)
         self._require_target(networks, samples)
-        check_inputs(networks, samples["inputs"])
+        check_inputs(networks, inputs_of(samples))
         return self.layout(context).template
 
     @property
@@ -94,20 +92,27 @@ class Explain(StoredStage):
         return isinstance(self.reference, Compared) and self.reference.climatology is not None
 
     def fit(self, context: Context) -> xr.Dataset:
+        from geoxai.grid.several import dataset_of, inputs_of
+
         assert isinstance(self.reference, Compared)
         assert self.reference.climatology is not None
         samples, _ = self._sources(context)
-        chosen = samples["inputs"].isel(sample=_positions(samples, self.reference.climatology, "reference.climatology"))
+        chosen = inputs_of(samples).isel(
+            sample=_positions(samples, self.reference.climatology, "reference.climatology")
+        )
         mean = chosen.mean("sample", dtype="float64").astype("float32")
-        return mean.assign_attrs(long_name="mean input").to_dataset(name="inputs").compute()
+        return dataset_of(mean.assign_attrs(long_name="mean input"), "inputs").compute()
 
     def layout(self, context: Context) -> Layout:
+        from geoxai.grid.several import fields_of
+
         samples, networks = self._sources(context)
         chosen = samples.isel(sample=self._positions(samples))
         tried = self._tried(context, samples, networks)
-        template = self._template(context, chosen, networks, tried).assign_attrs(tried.attrs)
+        targets = names_of(self.target, context) if "target" in tried.dims else []
+        store = template(chosen, networks, tried, targets, self.account == "closed").assign_attrs(tried.attrs)
         batch_size = networks.fixed_batch or self.batch_size
-        return Layout(template, "sample", sample_block(template["relevance"], self.chunk, batch_size))
+        return Layout(store, "sample", sample_block(fields_of(store, "relevance"), self.chunk, batch_size))
 
     def compute(self, context: Context, start: int, stop: int) -> xr.Dataset:
         import xarray as xr
@@ -122,6 +127,10 @@ class Explain(StoredStage):
         whole = xr.concat(members, "network", join="exact") if networks.dims else members[0]
         return whole.isel(sample=slice(0, stop - start))
 
+    def summarise(self, context: Context, result: xr.Dataset) -> dict[str, Any] | None:
+        """The terms of the account as shares of the explained value, by split; None where there is no account."""
+        return {"account": account_shares(result)} if self.account == "closed" else None
+
     def _method_options(self) -> dict[str, Any]:
         """The method and its options for ``geoxai.explain``."""
         raise NotImplementedError
@@ -131,17 +140,19 @@ class Explain(StoredStage):
     ) -> xr.Dataset:
         """One network's relevance for samples in memory."""
         from geoxai.explaining import explain
+        from geoxai.grid.several import inputs_of, names_of
 
+        names = names_of(samples)
         targets = resolved(self.target, context, samples, number)
         options = self._method_options() | ({} if networks.head is None else {"output": networks.head})
         found = explain(
             networks.modules[number].to(context.device),
-            samples["inputs"],
+            inputs_of(samples),
             target=targets.asked,
             batch_size=networks.fixed_batch or self.batch_size,
             score=self.score,
             start=self.start,
-            valid=samples["valid"],
+            valid={name: samples[f"valid_{name}"] for name in names} if names else samples["valid"],
             labels=samples["label"].values if "label" in targets_in(self.target) else None,
             classes=networks.classes or None,
             adapter=networks.adapter,
@@ -154,6 +165,8 @@ class Explain(StoredStage):
         return targets.without_missing(found)
 
     def _reference(self, context: Context, samples: xr.Dataset) -> Any:
+        from geoxai.grid.several import inputs_of
+
         if not isinstance(self.reference, Compared):
             return self.reference
         if self.reference.value is not None:
@@ -163,10 +176,11 @@ class Explain(StoredStage):
             numbers = everything["sample"].values
             if self.reference.sample not in numbers:
                 raise OptionError(f"there is no sample {self.reference.sample}", option="reference.sample")
-            return {"sample": everything["inputs"].isel(sample=int((numbers == self.reference.sample).argmax())).load()}
+            place = int((numbers == self.reference.sample).argmax())
+            return {"sample": inputs_of(everything).isel(sample=place).load()}
         if context.fitted is None:  # while planning
-            return {"climatology": samples["inputs"].isel(sample=0) * 0}
-        return {"climatology": context.fitted["inputs"].load()}
+            return {"climatology": inputs_of(samples).isel(sample=0) * 0}
+        return {"climatology": inputs_of(context.fitted).load()}
 
     def _tried(self, context: Context, samples: xr.Dataset, networks: Networks) -> xr.Dataset:
         """An empty sample explained. Its attributes are what determines the numbers: the rule at every operation of
@@ -210,63 +224,13 @@ class Explain(StoredStage):
             if target not in ("predicted", "label", *networks.classes):
                 raise OptionError(unknown("target", target, ("predicted", "label", *networks.classes)), option="target")
 
-    def _template(self, context: Context, samples: xr.Dataset, networks: Networks, tried: xr.Dataset) -> xr.Dataset:
-        """The store before it is filled: dims and coordinates of the inputs, all values to come."""
-        import dask.array
-        import numpy as np
-
-        inputs = samples["inputs"]
-        template = inputs.coords.to_dataset().compute()
-        members = (len(networks.modules),) if networks.dims else ()
-        if members:
-            template = template.assign_coords(
-                network=("network", np.arange(members[0]), {"long_name": "network trained from its own seed"})
-            )
-        if "target" in tried.dims:
-            names = np.array(names_of(self.target, context), dtype=object)
-            template = template.assign_coords(target=("target", names, {"long_name": "what is explained"}))
-        classifier = networks.task == "classification"
-        units = {"units": networks.units} if networks.units else {"units": "1"}
-
-        def add(name: str, dtype: Any, attrs: dict[str, Any]) -> None:
-            sizes: dict[Hashable, int] = {**tried[name].sizes, "sample": samples.sizes["sample"]}
-            zeros = dask.array.zeros((*members, *sizes.values()), dtype=dtype, chunks=-1)
-            template[name] = ((*networks.dims, *sizes), zeros, attrs)
-
-        relevance = {"long_name": "relevance", "comment": "a sum over inputs: do not weight by area"} | units
-        add("relevance", np.float32, relevance)
-        if classifier:
-            flags = {
-                "flag_values": np.arange(len(networks.classes), dtype=np.int16),
-                "flag_meanings": " ".join(networks.classes),
-            }
-            add("prediction", np.int16, {"long_name": "predicted class"} | flags)
-            add("confidence", np.float32, {"long_name": "probability of the predicted class", "units": "1"})
-        else:
-            what = "prediction" if networks.task == "regression" else "prediction at the target"
-            add("prediction", np.float32, {"long_name": what} | units)
-        add("target_value", np.float64, {"long_name": "explained value"} | units)
-        if self.account == "closed":
-            for name, text in ACCOUNT.items():
-                add(name, np.float64, {"long_name": text} | units)
-        add(
-            "filled_relevance",
-            np.float64,
-            {"long_name": "relevance on filled cells, masked in the maps"} | units,
-        )
-        add("nonpositive_target", bool, {"long_name": "explained value not positive where the rules presume it"})
-        for name in map(str, tried.data_vars):
-            if name.startswith("relevance_at_"):
-                add(name, np.float32, {"long_name": "relevance at a layer"} | units)
-        return template
-
 
 class Lrp(Explain):
     """Layer-wise relevance propagation: the explained value is shared out to the inputs, operation by operation.
 
     The explained value equals the sum of a map and of what biases and stabilisers keep and what was lost; the parts
-    are stored for every sample. Cells that were filled are NaN in the maps. The rule that ran at each operation is
-    kept in the attribute `rule_table`.
+    are stored for every sample, and `<stage>.json` has their shares of the value. Cells that were filled are NaN in the
+    maps. The rule that ran at each operation is kept in the attribute `rule_table`.
     """
 
     use: ClassVar[str] = "explain.lrp"
@@ -362,11 +326,14 @@ def _empty(samples: xr.Dataset, networks: Networks) -> xr.Dataset:
     import numpy as np
     import xarray as xr
 
+    from geoxai.grid.several import ends_of
+
     some = samples.isel(sample=np.zeros(networks.fixed_batch or 1, dtype=int))
-    some = some.assign(inputs=xr.zeros_like(some["inputs"]))
+    names = [f"inputs{end}" for end in ends_of(samples)]
+    some = some.assign({name: xr.zeros_like(some[name]) for name in names})
     if "label" in some.coords:
         some = some.assign_coords(label=xr.zeros_like(some["label"]))
-    return some[["inputs", "valid"]].compute()
+    return some[[*names, *(f"valid{end}" for end in ends_of(samples))]].compute()
 
 
 @contextmanager

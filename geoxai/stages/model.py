@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     import xarray as xr
 
+    from geoxai.models.adapter import Adapter
     from geoxai.models.networks import Networks
 
 log = logging.getLogger("geoxai.model")
@@ -34,6 +35,20 @@ class Scaling(BaseModel):
         if self.factor == 0:
             raise ValueError("factor cannot be 0")
         return self
+
+
+class Wanted(BaseModel):
+    """What the network wants one of several inputs to be; what is left out is as for all."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    layout: Literal["flat"] | list[Axis] | dict[Literal["flat"], list[Axis]] | None = Field(
+        None, description="Axes as the network takes them."
+    )
+    lat: Literal["ascending", "descending"] | None = Field(None, description="Latitudes as the network takes them.")
+    lon: Literal["0..360", "-180..180"] | None = Field(None, description="Longitudes as the network takes them.")
+    channels: list[str] | None = Field(None, description="Channels of this input in the network's order.")
+    scaling: dict[str, Scaling] | None = Field(None, description="Per channel, what the network sees.")
 
 
 class Expect(BaseModel):
@@ -112,6 +127,12 @@ class Model(LazyStage):
         "have. Cells the samples "
         "fill keep the fill value. Default: the samples as they are.",
     )
+    inputs: dict[str, Wanted] = Field(
+        {},
+        description="For a network of several inputs, by their names in the samples: the layout, lat, lon, channels "
+        "and scaling of one, such as `{z500: {lat: descending}}`, where it is not as stated for all. The network takes "
+        "them in the order of the samples stage.",
+    )
     task: Literal["classification", "regression", "image"] | None = Field(
         None, description="What the network gives. Default: image, value or class, as the samples hold."
     )
@@ -139,26 +160,20 @@ class Model(LazyStage):
         return self.open(context)
 
     def open(self, context: Context) -> Networks:
-        from geoxai.models.adapter import Adapter, parse_layout
+        from geoxai.grid.several import inputs_of, names_of
         from geoxai.models.load import load_network
         from geoxai.models.networks import Networks, check_inputs
 
         samples = context.sources["from"]
         if samples is None:
             raise OptionError("model needs samples to be checked against, and no stage above gives any", option="from")
-        layout, flat = parse_layout(self.layout)
         loaded = load_network(self.path, architecture=self.architecture, args=self.args, trust=self.trust)
+        names = names_of(samples)
+        self._check_inputs_named(names, loaded.inputs)
         task = self._task(samples)
         networks = Networks(
             modules=(loaded.module,),
-            adapter=Adapter(
-                layout=layout,
-                flat=flat,
-                lat=self.lat,
-                lon=self.lon,
-                channels=None if self.channels is None else tuple(self.channels),
-                scaling=self._constants,
-            ).for_samples(samples),
+            adapter={name: self._adapter(name) for name in names} if names else self._adapter(None),
             task=task,
             classes=self._classes(samples) if task == "classification" else (),
             digest=loaded.digest,
@@ -167,8 +182,8 @@ class Model(LazyStage):
             output=self.output or "logits",
             head=tuple(self.head) if isinstance(self.head, list) else self.head,
             **_described(samples, task),
-        )
-        check_inputs(networks, samples["inputs"])
+        ).for_samples(samples)
+        check_inputs(networks, inputs_of(samples))
         return networks
 
     def fit(self, context: Context) -> xr.Dataset:
@@ -181,11 +196,40 @@ class Model(LazyStage):
         found = self._meet_expectations(networks, samples, context.device) if self.expect else {}
         return xr.Dataset(found, attrs={"model_digest": networks.digest, "notes": "; ".join(networks.notes)})
 
-    @property
-    def _constants(self) -> dict[str, tuple[float, float]] | None:
-        if self.scaling is None:
-            return None
-        return {name: (one.offset, one.factor) for name, one in self.scaling.items()}
+    def _check_inputs_named(self, names: tuple[str, ...], taken: int | None) -> None:
+        """Refuse inputs that the samples or the network do not have."""
+        for name in self.inputs:
+            if name not in names:
+                known = names or ("one input without a name",)
+                raise OptionError(f"the samples have {', '.join(known)}, not {name!r}", option=f"inputs.{name}")
+        if taken is not None and taken != max(1, len(names)):
+            raise OptionError(
+                f"the network takes {taken} input{'' if taken == 1 else 's'}, the samples have "
+                f"{', '.join(names) or 'one'}",
+                fix="name as many in inputs of the samples stage, in the order of the network's: "
+                "inputs: {first: [...], second: [...]}",
+                option="from",
+            )
+
+    def _adapter(self, name: str | None) -> Adapter:
+        """Between samples and network, for one of several inputs or the only one."""
+        from geoxai.models.adapter import Adapter, parse_layout
+
+        said = self.inputs.get(name or "", Wanted.model_validate({}))
+        option = f"inputs.{name}.layout" if said.layout is not None else "layout"
+        try:
+            layout, flat = parse_layout(said.layout or self.layout)
+        except OptionError as error:
+            raise OptionError(error.message, fix=error.fix, option=option) from None
+        channels, scaling = said.channels or self.channels, said.scaling or self.scaling
+        return Adapter(
+            layout=layout,
+            flat=flat,
+            lat=said.lat or self.lat,
+            lon=said.lon or self.lon,
+            channels=None if channels is None else tuple(channels),
+            scaling=None if scaling is None else {key: (one.offset, one.factor) for key, one in scaling.items()},
+        )
 
     def _task(self, samples: xr.Dataset) -> str:
         from geoxai.models.examples import task_of
@@ -221,9 +265,10 @@ class Model(LazyStage):
 
     def _refuse_hidden_probabilities(self, networks: Networks, samples: xr.Dataset, device: str) -> None:
         """Logits that all lie in [0, 1] are hardly logits, and their threshold would be in the wrong place."""
+        from geoxai.grid.several import inputs_of
         from geoxai.models.networks import member_outputs
 
-        some = samples["inputs"].isel(sample=slice(0, 256))
+        some = inputs_of(samples).isel(sample=slice(0, 256))
         outputs = member_outputs(networks, networks.modules[0], some, device=device)
         if ((outputs >= 0) & (outputs <= 1)).all() and (
             outputs.shape[1] == 1 or abs(outputs.sum(axis=1) - 1).max() < 1e-4
@@ -236,6 +281,7 @@ class Model(LazyStage):
 
     def _meet_expectations(self, networks: Networks, samples: xr.Dataset, device: str) -> dict[str, Any]:
         """Numbers found on the subset; raises where one is not what was expected."""
+        from geoxai.grid.several import inputs_of
         from geoxai.models.expectations import compare_predictions, compare_score
         from geoxai.models.networks import predict
 
@@ -243,7 +289,7 @@ class Model(LazyStage):
         assert expect is not None
         index = self._subset(samples, networks.task, needs_truth=expect.accuracy is not None or expect.rmse is not None)
         chosen = samples.isel(sample=index)
-        predictions = predict(networks, chosen["inputs"], device=device)
+        predictions = predict(networks, inputs_of(chosen), device=device)
         found: dict[str, Any] = {}
         for score, wanted in (("accuracy", expect.accuracy), ("rmse", expect.rmse)):
             if wanted is not None:

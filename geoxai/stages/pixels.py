@@ -133,7 +133,7 @@ class SelectPixels(StoredStage):
         if "target_channel" not in found["prediction"].dims:
             raise OptionError("the predictions are no images", fix="pixels are for image networks", option="from")
         fields = {"prediction": self._one_channel(found["prediction"]).isel(sample=rows).load()}
-        samples = context.sources.get("samples")
+        samples = self._samples(context)
         if samples is not None and "target_channel" in samples.get("target", found["sample"]).dims:
             if samples.sizes["sample"] != found.sizes["sample"]:
                 raise OptionError("the predictions are not of these samples", option="samples")
@@ -143,6 +143,14 @@ class SelectPixels(StoredStage):
         if needed:
             raise OptionError(f"by {self.by!r} needs samples with true images", option="by")
         return fields
+
+    @staticmethod
+    def _samples(context: Context) -> xr.Dataset | None:
+        """The samples, with images by the names of dims that one input has."""
+        from geoxai.grid.several import parts
+
+        samples = context.sources.get("samples")
+        return None if samples is None else next(iter(parts(samples).values()))
 
     def _one_channel(self, images: xr.DataArray) -> xr.DataArray:
         names = [str(name) for name in images["target_channel"].values]
@@ -171,7 +179,7 @@ class SelectPixels(StoredStage):
         prediction = fields["prediction"]
         if self.where is None:
             return xr.ones_like(prediction, dtype=bool)
-        samples = context.sources.get("samples")
+        samples = self._samples(context)
         beside = {} if samples is None else {n: v for n, v in samples.variables.items() if v.dims == ("sample",)}
         coords = {name: prediction[name] for name in prediction.coords}
         known = {str(n): xr.DataArray(v.isel(sample=rows).load()) for n, v in beside.items()} | coords | fields

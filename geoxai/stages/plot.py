@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -147,15 +148,17 @@ class Maps(OutputStage):
         """The field of the maps; coordinate ``n`` is the cases of a class, the most of any cell and network."""
         dataset = context.sources["from"]
         field = _variable(dataset, self.variable, _PREFERRED, "variable")
-        counts = dataset.get("relevance_count")
-        if counts is not None and field.name != "relevance_count" and "class" in field.dims:
+        counts = dataset.get(f"relevance_count{_end(dataset, field)}")
+        if counts is not None and field.name != counts.name and "class" in field.dims:
             field = field.assign_coords(n=counts.max([dim for dim in counts.dims if dim != "class"]))
         return field
 
     def _contour_field(self, context: Context) -> xr.DataArray:
         assert self.contours is not None
         dataset = context.sources["from" if self.contours.from_ is None else "contours.from"]
-        return _variable(dataset, self.contours.variable, ("inputs_mean", *_PREFERRED), "contours.variable")
+        end = _end(dataset, self._field(context)) if self.contours.from_ is None else ""
+        preferred = [f"{name}{end}" for name in ("inputs_mean", *_PREFERRED)]
+        return _variable(dataset, self.contours.variable, preferred, "contours.variable")
 
     def _contour_lines(self, context: Context, field: xr.DataArray) -> xr.DataArray | None:
         """The field of the lines, at the times of the maps where both have times."""
@@ -183,9 +186,19 @@ class Maps(OutputStage):
         return field
 
 
-def _variable(dataset: xr.Dataset, wanted: str | None, preferred: tuple[str, ...], option: str) -> xr.DataArray:
+def _end(dataset: xr.Dataset, field: xr.DataArray) -> str:
+    """What the name of a field ends with, where it is of one of several inputs."""
+    from geoxai.grid.several import ends_of
+
+    return next((end for end in ends_of(dataset) if end and str(field.name).endswith(end)), "")
+
+
+def _variable(dataset: xr.Dataset, wanted: str | None, preferred: Sequence[str], option: str) -> xr.DataArray:
     """A variable with lat and lon: the one named, else the first preferred, else the only one."""
-    maps = [str(name) for name, variable in dataset.data_vars.items() if {"lat", "lon"} <= set(variable.coords)]
+    from geoxai.grid.several import plain
+
+    fields = {str(name): plain(array) for name, array in dataset.data_vars.items()}
+    maps = [name for name, field in fields.items() if {"lat", "lon"} <= set(field.coords)]
     found = wanted or next((name for name in preferred if name in maps), None) or (maps[0] if len(maps) == 1 else None)
     if found is None:
         raise OptionError(
@@ -195,7 +208,7 @@ def _variable(dataset: xr.Dataset, wanted: str | None, preferred: tuple[str, ...
         )
     if found not in maps:
         raise OptionError(unknown("variable", found, maps or ["none with lat and lon"]), option=option)
-    return dataset[found]
+    return fields[found]
 
 
 def _at_times(contours: xr.DataArray, time: xr.DataArray) -> xr.DataArray:

@@ -41,25 +41,29 @@ class Predict(StoredStage):
     )
 
     def skeleton(self, context: Context) -> xr.Dataset:
-        from geoxai.models.networks import check_inputs
+        from geoxai.grid.several import inputs_of
+        from geoxai.models.networks import check_inputs, refuse_steps
 
         samples = context.sources["from"]
-        check_inputs(context.sources["model"].for_samples(samples), samples["inputs"])
+        networks = context.sources["model"].for_samples(samples)
+        refuse_steps(check_inputs(networks, inputs_of(samples)))
         return self.layout(context).template
 
     def layout(self, context: Context) -> Layout:
+        from geoxai.grid.several import inputs_of
         from geoxai.models.networks import predictions_template
 
         samples, networks = context.sources["from"], context.sources["model"].for_samples(context.sources["from"])
-        inputs = samples["inputs"]
+        inputs = inputs_of(samples)
         template = predictions_template(networks, inputs.assign_coords(beside(samples)))
         return Layout(template, "sample", sample_block(inputs, self.chunk, self.batch_size))
 
     def compute(self, context: Context, start: int, stop: int) -> xr.Dataset:
+        from geoxai.grid.several import inputs_of
         from geoxai.models.networks import predict
 
         samples, networks = context.sources["from"], context.sources["model"].for_samples(context.sources["from"])
-        block = samples["inputs"].isel(sample=slice(start, stop))
+        block = inputs_of(samples).isel(sample=slice(start, stop))
         return predict(networks, block, self.batch_size, context.device)
 
     def summarise(self, context: Context, result: xr.Dataset) -> dict[str, Any] | None:
@@ -78,7 +82,7 @@ class Predict(StoredStage):
         return {"task": networks.task, "classes": list(networks.classes)} | scores
 
 
-def sample_block(inputs: xr.DataArray, chunk: int | str, batch_size: int) -> int:
+def sample_block(inputs: xr.DataArray | xr.Dataset, chunk: int | str, batch_size: int) -> int:
     """Samples per unit: whole batches, so that the chunk changes no batch and thus no bit of a result."""
     if isinstance(chunk, int):
         wanted = chunk

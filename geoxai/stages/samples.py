@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import logging
 from itertools import pairwise
+from re import fullmatch
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from geoxai.errors import InputError, OptionError
-from geoxai.names import unknown
+from geoxai.errors import OptionError
 from geoxai.stages.options import Chunk
 from geoxai.stages.stage import Context, InputPath, Layout, Reference, Stage, StoredStage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     import numpy as np
     import xarray as xr
@@ -33,26 +33,34 @@ Years = tuple[int, int]
 class Samples(StoredStage):
     """Samples for a network: channels stacked, times joined with labels, split in time, scaled, gaps filled.
 
-    Every variable of the input stages that has a time becomes a channel; all of them must lie on one grid. Times that
-    not every input has are left out; monthly data are matched by year and month, all other data by exact time.
+    Every variable of the input stages that has a time becomes a channel; all of one input must lie on one grid. Times
+    that not every input has are left out; monthly data are matched by year and month, all other data by exact time.
     Samples are in the order of time. Latitude direction and longitude convention of the inputs are kept.
 
     ``inputs`` are stored as the network sees them, float32; ``inputs * scaling_sd + scaling_mean`` is physical again.
     Scaling is fitted on training samples alone.
+
+    A network that takes several inputs gets them by name, `inputs: {sst: [anomaly], z500: [heights]}`, and they may lie
+    on different grids. Each is a variable `inputs_<name>` with channels of its own, `channel_<name>`, and where the
+    grids differ with `lat_<name>` and `lon_<name>`.
     """
 
     use: ClassVar[str] = "samples"
     gives: ClassVar[str] = "samples"
     fits: ClassVar[bool] = True
 
-    inputs: Annotated[str | list[str] | None, Reference("grid", nearest=True)] = Field(
-        None, description="Stages whose variables become channels, in this order."
+    inputs: Annotated[str | list[str] | dict[str, str | list[str]] | None, Reference("grid", nearest=True)] = Field(
+        None,
+        description="Stages whose variables become channels, in this order; for a network of several inputs such lists "
+        "by the name of the input: `{sst: [anomaly], z500: [heights]}`.",
     )
     labels: Annotated[str | None, Reference("labels")] = Field(
         None, description="Stage with a class or value for each time. Times it does not have are left out."
     )
     image: Annotated[str | None, Reference("grid")] = Field(
-        None, description="Stage whose variables are the target maps of an image-to-image network, on the same grid."
+        None,
+        description="Stage whose variables are the target maps of an image-to-image network, on the same grid (that of "
+        "the first of several inputs).",
     )
     target: Literal["class", "value", "image"] | None = Field(
         None,
@@ -108,6 +116,17 @@ class Samples(StoredStage):
         "auto", description="Samples in one unit of work and one chunk of the store; auto: about 16 MiB of inputs."
     )
 
+    @field_validator("inputs")
+    @classmethod
+    def _inputs_named(cls, inputs: Any) -> Any:
+        if isinstance(inputs, dict):
+            if len(inputs) < 2:
+                raise ValueError("several inputs have names, a single one is a list of stages")
+            for name in inputs:
+                if not fullmatch("[A-Za-z][A-Za-z0-9_]*", name):
+                    raise ValueError(f"{name!r} is no name for an input: letters, digits and _, a letter first")
+        return inputs
+
     @field_validator("split")
     @classmethod
     def _one_split_a_year(cls, split: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -151,15 +170,23 @@ class Samples(StoredStage):
 
     def fit(self, context: Context) -> xr.Dataset:
         """Which times become samples, their classes and splits, the mask and the scaling."""
-        import numpy as np
-
-        from geoxai.statistics.sampling import remember
-        from geoxai.statistics.scaling import pooled_mean
+        from geoxai.grid.several import together
 
         choice = self._choose(context, labels_known=True)
         _tell(choice, self)
+        channels = [name for one in choice.each() for name in one.stack.names]
+        return together({name: self._fitted(one, channels) for name, one in self._by_input(choice).items()})
+
+    def _fitted(self, choice: Choice, channels: list[str]) -> xr.Dataset:
+        """What is fitted for one input."""
+        import numpy as np
+
+        from geoxai.stages.scaling import declared, measured
+        from geoxai.statistics.sampling import remember
+        from geoxai.statistics.scaling import pooled_mean
+
         found = self._survey(choice)
-        mean, sd = self._declared(choice.stack) or self._measured(choice.stack, found)
+        mean, sd = declared(self, choice.stack, channels) or measured(self, choice.stack, found)
         valid = ~found.never
         if mean.ndim == 1:
             level = (pooled_mean(found) - mean) / sd
@@ -174,32 +201,54 @@ class Samples(StoredStage):
         return fitted
 
     def layout(self, context: Context) -> Layout:
-        import numpy as np
-
-        from geoxai.statistics.sampling import template
+        from geoxai.grid.several import parts, together
 
         if context.fitted is None:
-            choice = self._choose(context, labels_known=False)
-            channels = len(choice.stack.names)
-            shape = (channels, *choice.stack.grid.shape)
-            unknown_yet = np.ones(shape if self.per == "cell" and self.scale == "standard" else shape[:1])
-            mean, sd = self._declared(choice.stack) or (unknown_yet, unknown_yet)
-            valid = np.ones(shape, dtype=bool)
+            choices = self._by_input(self._choose(context, labels_known=False))
+            channels = [name for one in choices.values() for name in one.stack.names]
+            found = {name: self._sketched(one, channels) for name, one in choices.items()}
         else:
-            choice = self._recall(context)
-            valid, mean, sd = (context.fitted[name].values for name in ("valid", "scaling_mean", "scaling_sd"))
-        dataset = template(choice, valid, mean, sd, varying=self.missing == "varying")
-        return Layout(dataset, "sample", self._block(choice))
+            choices = self._recall(context)
+            fitted = parts(context.fitted)
+            found = {name: self._template(one, fitted[name]) for name, one in choices.items()}
+        return Layout(together(found), "sample", self._block(choices.values()))
+
+    def _sketched(self, choice: Choice, channels: list[str]) -> xr.Dataset:
+        """The store of one input before anything is fitted."""
+        import numpy as np
+
+        from geoxai.stages.scaling import declared
+        from geoxai.statistics.sampling import template
+
+        shape = (len(choice.stack.names), *choice.stack.grid.shape)
+        unknown_yet = np.ones(shape if self.per == "cell" and self.scale == "standard" else shape[:1])
+        mean, sd = declared(self, choice.stack, channels) or (unknown_yet, unknown_yet)
+        return template(choice, np.ones(shape, dtype=bool), mean, sd, varying=self.missing == "varying")
+
+    def _template(self, choice: Choice, fitted: xr.Dataset) -> xr.Dataset:
+        """The store of one input before it is filled."""
+        from geoxai.statistics.sampling import template
+
+        valid, mean, sd = (fitted[name].values for name in ("valid", "scaling_mean", "scaling_sd"))
+        return template(choice, valid, mean, sd, varying=self.missing == "varying")
 
     def compute(self, context: Context, start: int, stop: int) -> xr.Dataset:
+        from geoxai.grid.several import parts, together
+
+        assert context.fitted is not None
+        fitted = parts(context.fitted)
+        blocks = {
+            name: self._filled(choice, fitted[name], start, stop) for name, choice in self._recall(context).items()
+        }
+        return together(blocks, like=context.fitted)
+
+    def _filled(self, choice: Choice, fitted: xr.Dataset, start: int, stop: int) -> xr.Dataset:
+        """One block of one input."""
         import numpy as np
         import xarray as xr
 
         from geoxai.statistics.scaling import scaled
 
-        fitted = context.fitted
-        assert fitted is not None
-        choice = self._recall(context)
         fields = choice.stack.read(start, stop)
         valid = fitted["valid"].values
         if self.missing == "varying":
@@ -218,11 +267,13 @@ class Samples(StoredStage):
 
     def summarise(self, context: Context, result: xr.Dataset) -> dict[str, Any]:
         """Number of samples in all, by split and by class."""
+        from geoxai.grid.several import parts
         from geoxai.statistics.flags import flag_classes
 
         split = result["split"].values
         splits = {name: split == number for name, number in flag_classes(result["split"]).items()} if self.split else {}
-        summary: dict[str, Any] = {"samples": len(split), "channels": [str(name) for name in result["channel"].values]}
+        channels = {name: [str(channel) for channel in part["channel"].values] for name, part in parts(result).items()}
+        summary: dict[str, Any] = {"samples": len(split), "channels": channels.get("", channels)}
         if splits:
             summary["splits"] = {name: int(members.sum()) for name, members in splits.items()}
         if "label" in result.coords:
@@ -234,24 +285,31 @@ class Samples(StoredStage):
             }
         return summary
 
-    def _stacks(self, context: Context) -> tuple[Stack, Stack | None]:
+    def _stacks(self, context: Context) -> tuple[list[Stack], Stack | None]:
         """The inputs and the target maps, each over all times it has."""
         from geoxai.statistics.stacking import stack_fields
 
-        sources = context.sources["inputs"]
-        sources = sources if isinstance(sources, list) else [sources]
-        given = [self.inputs] if isinstance(self.inputs, str) else self.inputs
-        inputs = stack_fields(sources, given or [f"input {i + 1}" for i in range(len(sources))])
+        inputs = []
+        for name, stages in (self.inputs if isinstance(self.inputs, dict) else {"": self.inputs}).items():
+            option = f"inputs.{name}" if name else "inputs"
+            sources = context.sources[option]
+            sources = sources if isinstance(sources, list) else [sources]
+            given = [stages] if isinstance(stages, str) else stages
+            inputs.append(stack_fields(sources, given or [f"input {i + 1}" for i in range(len(sources))], option))
         if self.image is None:
             return inputs, None
         return inputs, stack_fields([context.sources["image"]], [self.image], option="image")
+
+    def _by_input(self, choice: Choice) -> dict[str, Choice]:
+        """The samples of each input by its name; that of a single one is empty."""
+        return dict(zip(self.inputs if isinstance(self.inputs, dict) else ("",), choice.each()))
 
     def _choose(self, context: Context, labels_known: bool) -> Choice:
         """The samples there will be; at most these while the values of the labels are not known yet."""
         from geoxai.statistics.sampling import every_time, with_image, with_labels, with_split
 
         inputs, image = self._stacks(context)
-        choice = every_time(inputs)
+        choice = every_time(*inputs)
         if image is not None:
             choice = with_image(choice, image)
         if self.labels is not None:
@@ -269,12 +327,16 @@ class Samples(StoredStage):
             raise OptionError("no sample is left: inputs, labels and split have no time in common", option="split")
         return choice
 
-    def _recall(self, context: Context) -> Choice:
-        """The samples as ``fit`` chose them."""
+    def _recall(self, context: Context) -> dict[str, Choice]:
+        """The samples of each input as ``fit`` chose them."""
+        from geoxai.grid.several import parts
         from geoxai.statistics.sampling import recall
 
         assert context.fitted is not None
-        return recall(*self._stacks(context), context.fitted)
+        inputs, image = self._stacks(context)
+        images = [image, *(None for _ in inputs[1:])]
+        found = zip(parts(context.fitted).items(), inputs, images)
+        return {name: recall(stack, maps, fitted) for (name, fitted), stack, maps in found}
 
     def _survey(self, choice: Choice) -> Survey:
         """One pass over all fields: where data are, and what training samples are like. Refuses undeclared gaps."""
@@ -299,79 +361,18 @@ class Samples(StoredStage):
             check_gaps(choice.image, never(choice.image), self.missing)
         return found
 
-    def _declared(self, stack: Stack) -> tuple[np.ndarray, np.ndarray] | None:
-        """Scaling that the config states, or None where it is fitted."""
-        import numpy as np
-
-        if self.scale_file is not None:
-            return _scaling_file(self.scale_file, stack)
-        if self.scale == "standard":
-            return None
-        if self.scale == "none":
-            return np.zeros(len(stack.names)), np.ones(len(stack.names))
-        for name in self.scale:
-            if name not in stack.names:
-                raise OptionError(unknown("channel", name, stack.names), option=f"scale.{name}")
-        for name in stack.names:
-            if name not in self.scale:
-                raise OptionError(
-                    f"scale has no constants for channel {name!r}", fix="give [0, 1] to leave it", option="scale"
-                )
-            if self.scale[name][1] == 0:
-                raise OptionError(f"the factor of channel {name!r} is 0", option=f"scale.{name}")
-        offset, factor = zip(*(self.scale[name] for name in stack.names))
-        return np.array(offset, np.float64), np.array(factor, np.float64)
-
-    def _measured(self, stack: Stack, found: Survey) -> tuple[np.ndarray, np.ndarray]:
-        """Scaling of the training samples."""
-        from geoxai.statistics.scaling import cell_scaling, channel_scaling
-
-        if not found.training.count.any():
-            raise OptionError(
-                "there are no training samples to fit the scaling on", fix="give split a train", option="split"
-            )
-        if self.per == "cell":
-            return cell_scaling(found)
-        mean, sd = channel_scaling(found)
-        for name, spread in zip(stack.names, sd):
-            if not spread > 0:
-                raise OptionError(
-                    f"channel {name!r} has one and the same value in all training samples and cells: it cannot be "
-                    "scaled",
-                    fix="leave it out, or give constants in scale",
-                    option="scale",
-                )
-        return mean, sd
-
-    def _block(self, choice: Choice) -> int:
+    def _block(self, choices: Iterable[Choice]) -> int:
+        stacks = [choice.stack for choice in choices]
+        size = stacks[0].time.size
         if self.chunk != "auto":
-            return min(self.chunk, choice.size)
-        bytes_per_sample = 4 * len(choice.stack.names) * choice.stack.grid.size
-        return max(1, min(CHUNK_BYTES // bytes_per_sample, choice.size))
+            return min(self.chunk, size)
+        bytes_per_sample = sum(4 * len(stack.names) * stack.grid.size for stack in stacks)
+        return max(1, min(CHUNK_BYTES // bytes_per_sample, size))
 
 
 def _ranges(split: Mapping[Any, Any]) -> dict[str, list[Years]]:
     """Every split as a list of ranges of years."""
     return {name: [years] if isinstance(years[0], int) else list(years) for name, years in split.items()}
-
-
-def _scaling_file(path: str, stack: Stack) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation that a NetCDF file holds, on the grid of the inputs."""
-    import xarray as xr
-
-    from geoxai.readers.conventions import canonical_names
-    from geoxai.statistics.scaling import scaling_of
-
-    try:
-        with xr.open_dataset(path) as opened:
-            dataset = opened.load()
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path} cannot be read as NetCDF: {str(error).splitlines()[0]}", option="scale_file"
-        ) from error
-    if any(set(variable.dims) - {"channel"} for variable in dataset.data_vars.values()):
-        dataset = canonical_names(dataset, path)
-    return scaling_of(dataset, stack.grid, stack.names, path)
 
 
 def _tell(choice: Choice, options: Samples) -> None:

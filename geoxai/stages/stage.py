@@ -168,7 +168,7 @@ class ReducedStage(Stage):
         raise NotImplementedError
 
     def merge(self, context: Context, partials: Iterable[xr.Dataset]) -> xr.Dataset:
-        """The whole result from the partial ones, which come in unit order."""
+        """The whole result from the partial ones, which come in unit order, their values still on disk."""
         raise NotImplementedError
 
     def summarise(self, context: Context, result: xr.Dataset) -> dict[str, Any] | None:

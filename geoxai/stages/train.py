@@ -275,6 +275,12 @@ class Train(StoredStage):
         from geoxai.models.architectures import build
         from geoxai.models.examples import classes_of, target_channels_of, task_of
 
+        if "inputs" not in samples.variables:
+            raise OptionError(
+                "the networks that train builds take one input, these samples have several",
+                fix="train a network of your own, and bring it with use: model",
+                option="from",
+            )
         inputs, task = samples["inputs"], task_of(samples, self.target)
         grid = (inputs.shape[2], inputs.shape[3])
         outputs: tuple[int, ...] = (1,)

@@ -72,7 +72,7 @@ def merge_sums(partials: Iterable[xr.Dataset], group: np.ndarray, event: np.ndar
     total: xr.Dataset | None = None
     last, used, done = np.empty(0), [], 0
     for part in partials:
-        part = part.load()
+        part = part.compute()  # a copy, so that not all blocks stay in memory
         if total is None:
             total = part.drop_vars(["used", "first", "last"])
         else:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import reduce
+from operator import add
+
 import numpy as np
 import xarray as xr
 
@@ -38,28 +42,42 @@ def normalize(
     OptionError
         ``sum`` of signed maps, ``target`` without explained values, or an unknown way.
     """
+    maps, empty = normalize_together({"": relevance}, how, target_value)
+    return maps[""], empty
+
+
+def normalize_together(
+    relevance: Mapping[str, xr.DataArray], how: str, target_value: xr.DataArray | None = None
+) -> tuple[dict[str, xr.DataArray], xr.DataArray]:
+    """The same for the maps of several inputs of a network: a map is everything of one sample, all inputs together."""
     if how not in NORMALIZATIONS:
         raise OptionError(f"unknown normalisation {how!r}; there are: {', '.join(NORMALIZATIONS)}", option="normalize")
-    maps = relevance.astype(np.float64)
-    dims = [dim for dim in maps.dims if dim not in SAMPLE_DIMS]
+    maps = {name: array.astype(np.float64) for name, array in relevance.items()}
+    dims = {name: [dim for dim in array.dims if dim not in SAMPLE_DIMS] for name, array in maps.items()}
     if how == "none":
-        return maps, xr.zeros_like(maps.isel(dict.fromkeys(dims, 0), drop=True), dtype=bool)
+        name, first = next(iter(maps.items()))
+        return maps, xr.zeros_like(first.isel(dict.fromkeys(dims[name], 0), drop=True), dtype=bool)
     if how == "max":
-        size = abs(maps).max(dims)
+        size = reduce(_larger, [abs(array).max(dims[name]) for name, array in maps.items()])
     elif how == "target":
         if target_value is None:
             raise OptionError("normalisation by target needs the explained values", option="normalize")
         size = target_value.astype(np.float64)
     elif how == "sum":
-        if bool((maps < 0).any()):
+        if any(bool((array < 0).any()) for array in maps.values()):
             raise OptionError(
                 "relevance has both signs: positive and negative parts cancel in a sum, which then says nothing about "
                 "the size of a map",
                 fix="use normalize: l1 (sum of absolute values) or max",
                 option="normalize",
             )
-        size = maps.sum(dims)
+        size = reduce(add, [array.sum(dims[name]) for name, array in maps.items()])
     else:
-        size = abs(maps).sum(dims) / (100.0 if how == "percent" else 1.0)
+        size = reduce(add, [abs(array).sum(dims[name]) for name, array in maps.items()])
+        size = size / (100.0 if how == "percent" else 1.0)
     empty = size.isnull() | (abs(size) == np.inf) | (size == 0)
-    return maps / size.where(~empty), empty
+    return {name: array / size.where(~empty) for name, array in maps.items()}, empty
+
+
+def _larger(a: xr.DataArray, b: xr.DataArray) -> xr.DataArray:
+    return xr.apply_ufunc(np.fmax, a, b)

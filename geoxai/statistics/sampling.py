@@ -26,7 +26,8 @@ class Choice:
     """Samples in the order of time.
 
     For each: ``split`` (-1 none), ``label`` (position in ``classes``, -1 none), ``value``.
-    ``target`` is what a network learns: ``class``, ``value``, ``image`` or nothing.
+    ``target`` is what a network learns: ``class``, ``value``, ``image`` or nothing. ``others`` are further inputs of a
+    network that takes several.
     """
 
     stack: Stack
@@ -37,10 +38,17 @@ class Choice:
     classes: tuple[str, ...] = ()
     value_attrs: Mapping[str, Any] = field(default_factory=dict)
     target: str | None = None
+    others: tuple[Stack, ...] = ()
 
     @property
     def size(self) -> int:
         return self.stack.time.size
+
+    def each(self) -> tuple[Choice, ...]:
+        """The same samples for each of several inputs; the image stays with the first."""
+        alone = replace(self, others=())
+        time = self.stack.time
+        return alone, *(replace(alone, stack=replace(other, time=time), image=None) for other in self.others)
 
     def take(self, which: np.ndarray) -> Choice:
         """The samples of a mask or of positions."""
@@ -51,12 +59,19 @@ class Choice:
             image=None if self.image is None else self.image.take(which),
             label=None if self.label is None else self.label[which],
             value=None if self.value is None else self.value[which],
+            others=tuple(other.take(which) for other in self.others),
         )
 
 
-def every_time(stack: Stack) -> Choice:
-    """Each time of a stack as a sample, of no class and no split."""
-    return Choice(stack, np.full(stack.time.size, NO_SPLIT, np.int8))
+def every_time(stack: Stack, *others: Stack) -> Choice:
+    """Each time of a stack, or of several that all of them have, as a sample of no class and no split."""
+    places = [match_times(stack.time, other.time) for other in others]
+    if places:
+        common = np.all([place >= 0 for place in places], axis=0)
+        if not common.any():
+            raise OptionError("the inputs have no time in common", option="inputs")
+        stack, others = stack.take(common), tuple(o.take(place[common]) for o, place in zip(others, places))
+    return Choice(stack, np.full(stack.time.size, NO_SPLIT, np.int8), others=others)
 
 
 def with_image(choice: Choice, image: Stack) -> Choice:

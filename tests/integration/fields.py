@@ -30,7 +30,7 @@ def write_fields(folder: Path, **fields: xr.DataArray) -> None:
     """Each field as ``<name>.nc``, and ``labels.csv`` with a class and a value for every month."""
     for name, array in fields.items():
         array.to_netcdf(folder / f"{name}.nc")
-    signs = next(iter(fields.values())).values.mean(axis=(1, 2))
+    signs = np.nanmean(next(iter(fields.values())).values, axis=(1, 2))
     rows = [f"{time:%Y-%m},{'warm' if sign > 0 else 'cold'},{sign:.4f}" for time, sign in zip(TIMES, signs)]
     (folder / "labels.csv").write_text("\n".join(["time,class,value", *rows]) + "\n")
 
@@ -59,3 +59,32 @@ class Heads(nn.Module):
         means = maps.mean((2, 3))
         found = {"classes": self.classes(means), "value": self.value(means), "image": self.image(maps)}
         return (found.pop("value"), found) if self.nested else found
+
+
+class Steps(nn.Module):
+    """Two channels at each of three steps, of one input that is wanted from the south."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(5)
+        self.maps = nn.Conv2d(1, 6, 3, padding=1)
+
+    def forward(self, x):
+        return self.maps(x).unflatten(1, (3, 2))
+
+
+class Two(nn.Module):
+    """Class logits and an image from two fields, which may lie on different grids: the image on that of the first."""
+
+    def __init__(self, first: int = 1, second: int = 1, head: str = "classes"):
+        super().__init__()
+        torch.manual_seed(4)
+        self.first, self.second = nn.Conv2d(first, 3, 3, padding=1), nn.Conv2d(second, 3, 3, padding=1)
+        self.classes, self.image = nn.Linear(6, 2), nn.Conv2d(3, 1, 1)
+        self.head = head
+
+    def forward(self, a, b):
+        a, b = torch.relu(self.first(a)), torch.relu(self.second(b))
+        if self.head == "image":
+            return self.image(a + b.mean((2, 3), keepdim=True))
+        return self.classes(torch.cat([a.mean((2, 3)), b.mean((2, 3))], 1))

@@ -1,0 +1,167 @@
+"""The inputs of a network that takes several: all in one dataset, and each as if it were alone.
+
+A dataset of several inputs names them in its attribute ``network_inputs``, in their order. Variables with channels
+carry the name of their input (``inputs_sst``, ``relevance_sst``), and so do the channels (``channel_sst``,
+``units_sst``). Rows, columns and the coordinates on them do so only where the inputs lie on different grids
+(``lat_sst``, ``lat_z500``): one dataset cannot hold two latitudes of one name. What is about samples, such as time,
+label or the account, is there once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any, TypeVar
+
+import xarray as xr
+
+from geoxai.grid.coordinates import grid_difference
+
+ATTRIBUTE = "network_inputs"
+_CHANNEL = "channel"
+_CF = {
+    "lat": {"standard_name": "latitude", "units": "degrees_north"},
+    "lon": {"standard_name": "longitude", "units": "degrees_east"},
+}
+
+Gridded = TypeVar("Gridded", xr.DataArray, xr.Dataset)
+
+
+def names_of(dataset: xr.Dataset) -> tuple[str, ...]:
+    """The names of several inputs, nothing where there is one."""
+    return tuple(str(dataset.attrs.get(ATTRIBUTE, "")).split())
+
+
+def inputs_of(samples: xr.Dataset) -> xr.DataArray | xr.Dataset:
+    """What a network takes: ``inputs``, or a dataset of several by their names, in their order."""
+    return fields_of(samples, "inputs")
+
+
+def fields_of(dataset: xr.Dataset, variable: str) -> xr.DataArray | xr.Dataset:
+    """A variable that has channels, or a dataset of it for several inputs by their names, in their order."""
+    names = names_of(dataset)
+    if not names:
+        return dataset[variable]
+    found = dataset[[f"{variable}_{name}" for name in names]].rename({f"{variable}_{name}": name for name in names})
+    return found.assign_attrs({ATTRIBUTE: " ".join(names)})
+
+
+def dataset_of(fields: xr.DataArray | xr.Dataset, variable: str) -> xr.Dataset:
+    """The dataset of which ``fields_of`` gives these fields."""
+    if isinstance(fields, xr.DataArray):
+        return fields.to_dataset(name=variable)
+    names = [str(name) for name in fields.data_vars]
+    return fields.rename({name: f"{variable}_{name}" for name in names}).assign_attrs({ATTRIBUTE: " ".join(names)})
+
+
+def ends_of(dataset: xr.Dataset) -> tuple[str, ...]:
+    """What the variables of each input end with; nothing where there is one."""
+    return tuple(f"_{name}" for name in names_of(dataset)) or ("",)
+
+
+def each(inputs: xr.DataArray | xr.Dataset) -> dict[str, xr.DataArray]:
+    """What ``inputs_of`` gives, input by input; the name of one alone is empty."""
+    if isinstance(inputs, xr.DataArray):
+        return {"": inputs}
+    return {str(name): array for name, array in inputs.data_vars.items()}
+
+
+def parts(dataset: xr.Dataset) -> dict[str, xr.Dataset]:
+    """The dataset of every input as if it were alone; that of one as it is, under an empty name."""
+    return {name: alone(dataset, name) for name in names_of(dataset) or ("",)}
+
+
+def alone(dataset: xr.Dataset, name: str) -> xr.Dataset:
+    """What belongs to one input, and what is about samples, with the names that they would have if it were alone."""
+    names = names_of(dataset)
+    if not names:
+        return dataset
+    others = {dim for other in names if other != name for dim in _own_dims(dataset, other)} - _own_dims(dataset, name)
+    other_scalars = tuple(f"_{other}" for other in names if other != name)
+    foreign = [
+        key
+        for key, variable in dataset.variables.items()
+        if others & set(variable.dims) or (not variable.dims and str(key).endswith(other_scalars))
+    ]
+    found = dataset.drop_vars(foreign)
+    return _renamed(found, name).assign_attrs({k: v for k, v in dataset.attrs.items() if k != ATTRIBUTE})
+
+
+def plain(array: xr.DataArray) -> xr.DataArray:
+    """The array of one of several inputs with the names of dims and coordinates that it would have alone."""
+    for dim in map(str, array.dims):
+        if dim.startswith(f"{_CHANNEL}_"):
+            return _renamed(array, dim.removeprefix(f"{_CHANNEL}_"))
+    return array
+
+
+def together(by_name: Mapping[str, xr.Dataset], like: xr.Dataset | None = None) -> xr.Dataset:
+    """One dataset of what ``parts`` would give: the inverse of it. What is about samples is taken from the first.
+
+    Whether they lie on one grid is as in ``like``, a dataset of the same inputs, else it follows from lat and lon.
+    """
+    if set(by_name) == {""}:
+        return by_name[""]
+    if like is not None:
+        apart = any(len(_own_dims(like, name)) > 1 for name in by_name)
+    else:
+        apart = not _on_one_grid(*by_name.values())
+    whole: xr.Dataset | None = None
+    for name, dataset in by_name.items():
+        renamed = _named(dataset, name, apart, by_name)
+        if whole is None:
+            whole = renamed
+        else:
+            whole = whole.assign_coords(
+                {key: coord for key, coord in renamed.coords.items() if key not in whole.variables}
+            ).assign({key: array for key, array in renamed.data_vars.items() if key not in whole.variables})
+    assert whole is not None
+    return whole.assign_attrs({ATTRIBUTE: " ".join(by_name)})
+
+
+def _own_dims(dataset: xr.Dataset, name: str) -> set[Hashable]:
+    """The dims that carry the name of an input."""
+    channel = f"{_CHANNEL}_{name}"
+    dims = {dim for variable in dataset.variables.values() if channel in variable.dims for dim in variable.dims}
+    return {dim for dim in dims if str(dim).endswith(f"_{name}")}
+
+
+def _renamed(obj: Gridded, name: str) -> Gridded:
+    """Without the name of the input on dims, coordinates and variables with channels."""
+    end = f"_{name}"
+    variables: Mapping[Hashable, Any] = obj.variables if isinstance(obj, xr.Dataset) else obj.coords
+    keys: set[Hashable] = {dim for dim in obj.dims if str(dim).endswith(end)}
+    for key, variable in variables.items():
+        if str(key).endswith(end) and (not variable.dims or keys & set(variable.dims)):
+            keys = keys | {key}
+    return obj.rename({key: str(key).removesuffix(end) for key in keys})
+
+
+def _named(dataset: xr.Dataset, name: str, apart: bool, by_name: Mapping[str, xr.Dataset]) -> xr.Dataset:
+    """With the name of the input on all that is its own."""
+    own = {_CHANNEL, *(_horizontal(dataset) if apart else ())}
+    keys: set[Hashable] = {dim for dim in own if dim in dataset.dims}
+    for key, variable in dataset.variables.items():
+        coordinate = key in dataset.coords
+        if _CHANNEL in variable.dims or (coordinate and own & set(variable.dims)):
+            keys.add(key)
+        elif coordinate and not variable.dims:
+            alike = all(key in one.coords and one[key].identical(dataset[key]) for one in by_name.values())
+            keys |= set() if alike else {key}
+    found = dataset.rename({key: f"{key}_{name}" for key in keys})
+    for key in ("lat", "lon"):
+        if key in keys and key in dataset.coords:
+            found[f"{key}_{name}"].attrs = _CF[key] | dataset[key].attrs
+    return found
+
+
+def _horizontal(dataset: xr.Dataset) -> tuple[Hashable, ...]:
+    """Rows and columns: the two dims after the channels."""
+    for variable in dataset.variables.values():
+        if _CHANNEL in variable.dims[:-2]:
+            return variable.dims[-2:]
+    return ()
+
+
+def _on_one_grid(first: xr.Dataset, *others: xr.Dataset) -> bool:
+    dims = _horizontal(first)
+    return all(_horizontal(other) == dims and grid_difference(first, other) is None for other in others)

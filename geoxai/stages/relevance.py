@@ -1,0 +1,113 @@
+"""The store of relevance before it is filled, and the account of it in numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from geoxai.models.networks import Networks
+
+ACCOUNT = {
+    "bias_relevance": "relevance that biases keep",
+    "stabiliser_relevance": "relevance that stabilisers of the rules keep",
+    "lost_relevance": "relevance that neither inputs, biases nor stabilisers hold, with that on filled cells",
+}
+
+
+def template(
+    samples: xr.Dataset, networks: Networks, tried: xr.Dataset, targets: list[str], closed: bool
+) -> xr.Dataset:
+    """The store before it is filled: dims and coordinates of the inputs, all values to come.
+
+    ``tried`` is the explanation of one batch by one network; ``targets`` are the names of the targets where it has
+    several; with ``closed`` there is an account.
+    """
+    import dask.array
+    import numpy as np
+
+    from geoxai.grid.several import ends_of, inputs_of
+
+    store = inputs_of(samples).coords.to_dataset().compute()
+    members = (len(networks.modules),) if networks.dims else ()
+    if members:
+        store = store.assign_coords(
+            network=("network", np.arange(members[0]), {"long_name": "network trained from its own seed"})
+        )
+    if "target" in tried.dims:
+        names = np.array(targets, dtype=object)
+        store = store.assign_coords(target=("target", names, {"long_name": "what is explained"}))
+    units = {"units": networks.units} if networks.units else {"units": "1"}
+
+    def add(name: str, dtype: Any, attrs: dict[str, Any]) -> None:
+        sizes: dict[Hashable, int] = {**tried[name].sizes, "sample": samples.sizes["sample"]}
+        zeros = dask.array.zeros((*members, *sizes.values()), dtype=dtype, chunks=-1)
+        store[name] = ((*networks.dims, *sizes), zeros, attrs)
+
+    relevance = {"long_name": "relevance", "comment": "a sum over inputs: do not weight by area"} | units
+    for end in ends_of(samples):
+        add(f"relevance{end}", np.float32, relevance)
+    if networks.task == "classification":
+        flags = {
+            "flag_values": np.arange(len(networks.classes), dtype=np.int16),
+            "flag_meanings": " ".join(networks.classes),
+        }
+        add("prediction", np.int16, {"long_name": "predicted class"} | flags)
+        add("confidence", np.float32, {"long_name": "probability of the predicted class", "units": "1"})
+    else:
+        what = "prediction" if networks.task == "regression" else "prediction at the target"
+        add("prediction", np.float32, {"long_name": what} | units)
+    add("target_value", np.float64, {"long_name": "explained value"} | units)
+    if closed:
+        for name, text in ACCOUNT.items():
+            add(name, np.float64, {"long_name": text} | units)
+    add("filled_relevance", np.float64, {"long_name": "relevance on filled cells, masked in the maps"} | units)
+    add("nonpositive_target", bool, {"long_name": "explained value not positive where the rules presume it"})
+    for name in map(str, tried.data_vars):
+        if name.startswith("relevance_at_"):
+            add(name, np.float32, {"long_name": "relevance at a layer"} | units)
+    return store
+
+
+def account_shares(store: xr.Dataset) -> dict[str, Any]:
+    """The terms of the account as shares of the explained value: median and range over samples (and networks), by
+    split where there are several, and by target.
+    """
+    import numpy as np
+
+    from geoxai.statistics.flags import flag_classes
+
+    scalars = store[["target_value", *ACCOUNT, "filled_relevance", "nonpositive_target"]].load()
+    if "target" in scalars.dims:
+        names = map(str, scalars["target"].values)
+        return {name: account_shares(scalars.isel(target=place)) for place, name in enumerate(names)}
+    split = scalars["split"].values if "split" in scalars.coords else np.full(scalars.sizes["sample"], -1)
+    known = {number: name for name, number in flag_classes(scalars["split"]).items()} if (split >= 0).any() else {}
+    return {
+        known.get(number, "all"): _shares(scalars.isel(sample=np.flatnonzero(split == number)))
+        for number in sorted(set(split.tolist()))
+    }
+
+
+def _shares(scalars: xr.Dataset) -> dict[str, Any]:
+    import numpy as np
+
+    value = scalars["target_value"].values
+    found: dict[str, Any] = {
+        "explained": int(np.isfinite(value).sum()),
+        "nonpositive": int(scalars["nonpositive_target"].sum()),
+    }
+    for name in (*ACCOUNT, "filled_relevance"):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            share = scalars[name].values / value
+        share = share[np.isfinite(share)]
+        if share.size:
+            term = name.removesuffix("_relevance")
+            found[term] = {
+                "median": float(np.median(share)),
+                "lowest": float(share.min()),
+                "highest": float(share.max()),
+            }
+    return found
