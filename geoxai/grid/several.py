@@ -76,14 +76,14 @@ def alone(dataset: xr.Dataset, name: str) -> xr.Dataset:
     if not names:
         return dataset
     others = {dim for other in names if other != name for dim in _own_dims(dataset, other)} - _own_dims(dataset, name)
-    other_scalars = tuple(f"_{other}" for other in names if other != name)
     foreign = [
         key
         for key, variable in dataset.variables.items()
-        if others & set(variable.dims) or (not variable.dims and str(key).endswith(other_scalars))
+        if others & set(variable.dims) or (not variable.dims and _owner(str(key), names) not in ("", name))
     ]
-    found = dataset.drop_vars(foreign)
-    return _renamed(found, name).assign_attrs({k: v for k, v in dataset.attrs.items() if k != ATTRIBUTE})
+    found = _renamed(dataset.drop_vars(foreign), name)
+    found.attrs = {key: value for key, value in dataset.attrs.items() if key != ATTRIBUTE}
+    return found
 
 
 def plain(array: xr.DataArray) -> xr.DataArray:
@@ -118,6 +118,11 @@ def together(by_name: Mapping[str, xr.Dataset], like: xr.Dataset | None = None) 
     return whole.assign_attrs({ATTRIBUTE: " ".join(by_name)})
 
 
+def _owner(scalar: str, names: tuple[str, ...]) -> str:
+    """The input whose name a scalar coordinate carries, if any."""
+    return max((name for name in names if scalar.endswith(f"_{name}")), key=len, default="")
+
+
 def _own_dims(dataset: xr.Dataset, name: str) -> set[Hashable]:
     """The dims that carry the name of an input."""
     channel = f"{_CHANNEL}_{name}"
@@ -131,7 +136,8 @@ def _renamed(obj: Gridded, name: str) -> Gridded:
     variables: Mapping[Hashable, Any] = obj.variables if isinstance(obj, xr.Dataset) else obj.coords
     keys: set[Hashable] = {dim for dim in obj.dims if str(dim).endswith(end)}
     for key, variable in variables.items():
-        if str(key).endswith(end) and (not variable.dims or keys & set(variable.dims)):
+        scalar = isinstance(obj, xr.Dataset) and not variable.dims  # an array has the scalars of all inputs
+        if str(key).endswith(end) and (scalar or keys & set(variable.dims)):
             keys = keys | {key}
     return obj.rename({key: str(key).removesuffix(end) for key in keys})
 
