@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from geoxai.errors import GeoxaiError, InputError
 
@@ -71,22 +71,26 @@ def read_keras(path: Path, trust: bool) -> tuple[Any, tuple[str, ...]]:
         ) from error
 
 
-class OfSeveral(nn.Module):
-    """A Keras network of several inputs, called as torch modules are: with one argument for each, in their order."""
+def with_arguments(network: Any) -> Any:
+    """A Keras network of several inputs, called as torch modules are: with one argument for each, in their order.
 
-    def __init__(self, network: Any):
-        super().__init__()
-        self.network = network
+    It stays the Keras network that it is, whose layers are found by their names.
+    """
+    kind = type(network)
+    wanted, listed = network.input, list(network.inputs)
 
-    def forward(self, *inputs: Tensor) -> Any:
-        """Keras takes them in one list, or in a dict by name."""
-        wanted = self.network.input
+    def call(self: Any, *inputs: Tensor) -> Any:
         if isinstance(wanted, Mapping):
-            return self.network({name: inputs[self._place(tensor)] for name, tensor in wanted.items()})
-        return self.network(list(inputs))
+            by_name = {name: inputs[_place(tensor, listed)] for name, tensor in wanted.items()}
+            return kind.__call__(self, by_name)
+        return kind.__call__(self, list(inputs))
 
-    def _place(self, tensor: Any) -> int:
-        return next(place for place, one in enumerate(self.network.inputs) if one is tensor)
+    object.__setattr__(network, "__class__", type(kind.__name__, (kind,), {"__call__": call}))
+    return network
+
+
+def _place(tensor: Any, listed: list[Any]) -> int:
+    return next(place for place, one in enumerate(listed) if one is tensor)
 
 
 def _old_config(path: Path) -> Any:

@@ -219,6 +219,23 @@ class Turned(torch.nn.Module):
         return 3 * b.reshape(-1, 10, 18)[:, 10 - 1 - 2, column : column + 1] + 0 * a.sum((1, 2, 3))[:, None]
 
 
+def test_gaps_that_vary_in_time(tmp_path, config):
+    path = config("fine", "labels: labels, missing: varying", more=["maps: {use: explain.lrp, rules: epsilon}"])
+    with xr.open_dataset(tmp_path / "z500.nc") as opened:
+        z500 = opened.load()
+    z500["z500"][3, 4, 5] = np.nan
+    z500.to_netcdf(tmp_path / "z500.nc")
+    done = geoxai_("run", path)
+    assert done.exit_code == 0, done.output
+    samples, maps = store(tmp_path / "run", "samples"), store(tmp_path / "run", "maps")
+    assert samples["valid_upper"].dims == samples["inputs_upper"].dims
+    assert np.argwhere(maps["relevance_upper"].isnull().values).tolist() == [[3, 0, 4, 5]]
+    total = maps["bias_relevance"] + maps["stabiliser_relevance"] + maps["lost_relevance"]
+    for name in ("surface", "upper"):
+        total = total + maps[f"relevance_{name}"].astype(float).sum(maps[f"relevance_{name}"].dims[1:])
+    np.testing.assert_allclose(total, maps["target_value"], rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("samples", "network", "more", "words"),
     [
@@ -314,3 +331,5 @@ def test_keras_takes_its_inputs_as_a_list_or_by_name(tmp_path, config):
         expected = network(dict(zip(("zz", "aa"), given)) if isinstance(form, dict) else given)[:, 1]
         np.testing.assert_allclose(maps["target_value"], expected.detach(), rtol=1e-3, atol=1e-5)
         assert maps["relevance_surface"].dims[1:] == ("channel_surface", "lat_surface", "lon_surface")
+        paths = {row["path"] for row in json.loads(maps.attrs["rule_table"])}
+        assert {layer.name for layer in network.layers if "conv" in layer.name or "dense" in layer.name} <= paths
