@@ -24,6 +24,7 @@ log = logging.getLogger("geoxai.explain")
 
 CELLS_PER_BATCH = 2**22
 FILLED_SHARE_WARNED = 0.01
+_PLAIN = (str, int, float, list, tuple, dict, type(None))  # what JSON holds as it is
 
 ATTRS: dict[str, dict[str, str]] = {
     "relevance": {"long_name": "relevance of the input for the explained value"},
@@ -373,15 +374,10 @@ def _labels_and_classes(
 
 def _described(target: Any) -> str:
     if isinstance(target, Mapping):
-        return json.dumps({key: item if _is_plain(item) else _described(item) for key, item in target.items()})
+        return json.dumps({key: item if isinstance(item, _PLAIN) else _described(item) for key, item in target.items()})
     if isinstance(target, np.ndarray | torch.Tensor | xr.DataArray):
         return f"array{tuple(target.shape)}"
     return str(target)
-
-
-def _is_plain(item: Any) -> bool:
-    """Whether JSON can hold it as it is."""
-    return isinstance(item, str | int | float | list | tuple | dict | None)
 
 
 def _attrs(

@@ -63,6 +63,8 @@ def _one_or_list(one: str, option: dict[str, Any]) -> str:
     kinds = {branch.get("type") for branch in option.get("anyOf", [option])}
     if "array" not in kinds:
         return one
+    if "object" in kinds:
+        return f"{one}, a list, or a mapping of these"
     return f"{one}, or a list" if "string" in kinds else f"list of: {one}"
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from geoxai.errors import OptionError
+from geoxai.stages.composite_summary import LEADING, by_class, by_target, numbers_of, over_targets, warn, with_shares
 from geoxai.stages.options import Chunk
 from geoxai.stages.stage import Context, ReducedStage, Reference, Stage
 
@@ -16,10 +16,6 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from geoxai.statistics.selection import Selection
-
-log = logging.getLogger("geoxai.composite")
-
-FEW_EVENTS = 10
 
 
 class Composite(ReducedStage):
@@ -112,7 +108,7 @@ class Composite(ReducedStage):
         import dask.array
         import numpy as np
 
-        dims = [*(dim for dim in maps.dims if dim in _LEADING), "class", *self._cells(maps)]
+        dims = [*(dim for dim in maps.dims if dim in LEADING), "class", *self._cells(maps)]
         shape = [len(classes) if dim == "class" else maps.sizes[dim] for dim in dims]
         template = maps.coords.to_dataset().drop_dims("sample").compute().assign_coords(self._class_coordinate(classes))
         for name, attrs in self._variables(maps, physical).items():
@@ -131,7 +127,7 @@ class Composite(ReducedStage):
     def partial(self, context: Context, start: int, stop: int) -> xr.Dataset:
         block = self._relevance(context).isel(sample=slice(start, stop))
         fields = self._fields(context, block)
-        return _over_targets([self._sums(context, one, fields) for one in _by_target(block)], block)
+        return over_targets([self._sums(context, one, fields) for one in by_target(block)], block)
 
     def _sums(self, context: Context, block: xr.Dataset, fields: dict[str, xr.DataArray]) -> xr.Dataset:
         """The partial result of one block for one target."""
@@ -157,11 +153,11 @@ class Composite(ReducedStage):
 
         relevance = self._relevance(context)
         selection = self._select(context, relevance)
-        blocks = zip(*(_by_target(part) for part in partials))
-        merged = [self._merged(context, one, part) for one, part in zip(_by_target(relevance), blocks)]
+        blocks = zip(*(by_target(part) for part in partials))
+        merged = [self._merged(context, one, part) for one, part in zip(by_target(relevance), blocks)]
         found = {}
         for name, part in parts(relevance).items():
-            of_input = _over_targets([result[name] for result in merged], relevance)
+            of_input = over_targets([result[name] for result in merged], relevance)
             found[name] = self._described(of_input, part["relevance"], selection)
         return together(found, like=relevance)
 
@@ -189,31 +185,18 @@ class Composite(ReducedStage):
         from geoxai.grid.several import names_of, parts
 
         counts = result[sorted(name for name in map(str, result.data_vars) if name.startswith("n_"))]
-        counts = counts.drop_vars([name for name in counts.coords if name not in (*_LEADING, "class")]).load()
-        _warn(counts, context.stage)
-        numbers = {name: self._numbers(part) for name, part in parts(result).items()}
+        counts = counts.drop_vars([name for name in counts.coords if name not in (*LEADING, "class")]).load()
+        warn(counts, context.stage)
+        numbers = {name: numbers_of(part, self.regions) for name, part in parts(result).items()}
         if not names_of(result):
-            classes = _by_class(counts.merge(numbers[""]))
+            classes = by_class(counts.merge(numbers[""]))
         else:
-            classes = _by_class(counts)
-            for name, found in _with_shares(numbers, result).items():
-                for class_, entry in _by_class(found).items():
+            classes = by_class(counts)
+            for name, found in with_shares(numbers, result).items():
+                for class_, entry in by_class(found).items():
                     classes[class_].setdefault("inputs", {})[name] = entry
         networks = {"networks": result.sizes["network"]} if "network" in result.dims else {}
         return {"normalize": self.normalize, "where": result.attrs["where"], **networks, "classes": classes}
-
-    def _numbers(self, result: xr.Dataset) -> xr.Dataset:
-        """Effective counts, shares and centroids of one input."""
-        from geoxai.grid.area import area_weights
-        from geoxai.grid.regions import region_mask
-        from geoxai.statistics.shares import summary_of_maps
-
-        mean = result["relevance_mean"].load()
-        masks = {name: region_mask(mean, name) for name in self.regions}
-        n_eff = result["relevance_n_eff"]
-        median = n_eff.median([dim for dim in n_eff.dims if dim not in (*_LEADING, "class")])
-        numbers = median.to_dataset(name="n_eff_median").reset_coords(drop=True)
-        return numbers.merge(summary_of_maps(mean, masks, area_weights(mean))).load()
 
     def _relevance(self, context: Context) -> xr.Dataset:
         return context.sources["from"]
@@ -223,7 +206,7 @@ class Composite(ReducedStage):
 
     @staticmethod
     def _cells(maps: xr.DataArray) -> list[str]:
-        return [str(dim) for dim in maps.dims if dim not in (*_LEADING, "sample")]
+        return [str(dim) for dim in maps.dims if dim not in (*LEADING, "sample")]
 
     def _select(self, context: Context, relevance: xr.Dataset) -> Selection:
         """Which samples of the relevance count, and for which class."""
@@ -260,14 +243,14 @@ class Composite(ReducedStage):
         """The composite with coordinates and attributes, without classes that no sample has."""
         import numpy as np
 
-        present = (result["n_all"] > 0).any([dim for dim in _LEADING if dim in result["n_all"].dims]).values
+        present = (result["n_all"] > 0).any([dim for dim in LEADING if dim in result["n_all"].dims]).values
         coords = maps.coords.to_dataset().drop_dims("sample").compute().coords
         result = result.assign_coords(coords | self._class_coordinate(selection.classes))
         result = result.isel({"class": np.flatnonzero(present)})
         if "network" not in maps.dims:
             result = result.isel(network=0, drop=True)
         if "target" in maps.dims:
-            result = result.transpose(*(dim for dim in maps.dims if dim in _LEADING), "class", ...)
+            result = result.transpose(*(dim for dim in maps.dims if dim in LEADING), "class", ...)
         for name, attrs in self._variables(maps, physical="inputs_mean" in result).items():
             result[name].attrs = attrs
         result["n_events"].attrs = {"long_name": "events with a sample in the composite", "units": "1"}
@@ -303,7 +286,6 @@ class Composite(ReducedStage):
         return variables
 
 
-_LEADING = ("network", "target")
 _NORMALIZED = {
     "max": ", each map divided by its largest |relevance|",
     "l1": ", each map divided by its sum of |relevance|",
@@ -312,93 +294,6 @@ _NORMALIZED = {
     "target": ", each map divided by its explained value",
     "none": "",
 }
-
-
-def _by_target(dataset: xr.Dataset) -> list[xr.Dataset]:
-    """What belongs to each target, or all where there is one."""
-    if "target" not in dataset.dims:
-        return [dataset]
-    return [dataset.isel(target=number) for number in range(dataset.sizes["target"])]
-
-
-def _over_targets(found: list[xr.Dataset], relevance: xr.Dataset) -> xr.Dataset:
-    """Results of each target along a dim ``target``, where the relevance has one."""
-    import xarray as xr
-
-    if "target" not in relevance.dims:
-        return found[0]
-    return xr.concat(found, "target", data_vars="all", coords="minimal", compat="override", join="override")
-
-
-def _with_shares(numbers: dict[str, xr.Dataset], result: xr.Dataset) -> dict[str, xr.Dataset]:
-    """The numbers of several inputs with the share of |relevance| that each of them has."""
-    from geoxai.grid.several import parts
-
-    means = {name: part["relevance_mean"].reset_coords(drop=True) for name, part in parts(result).items()}
-    sizes = {
-        name: abs(mean).sum([dim for dim in mean.dims if dim not in (*_LEADING, "class")])
-        for name, mean in means.items()
-    }
-    whole = sum(sizes.values())
-    return {name: found.assign(input_share=sizes[name] / whole) for name, found in numbers.items()}
-
-
-def _by_class(numbers: xr.Dataset) -> dict[str, Any]:
-    """Numbers of each class as plain data: regions and channels by name, a list where there are several networks."""
-    classes = {}
-    for name in numbers["class"].values:
-        of_class = numbers.sel({"class": name}, drop=True)
-        entry: dict[str, Any] = {}
-        for key, array in of_class.data_vars.items():
-            if "region" not in array.dims:
-                entry[str(key)] = _plain(array)
-                continue
-            for region in array["region"].values:
-                of_region = entry.setdefault("regions", {}).setdefault(str(region), {})
-                of_region[str(key).removesuffix("_inside")] = _plain(array.sel(region=region, drop=True))
-        classes[str(name)] = entry
-    return classes
-
-
-def _plain(array: xr.DataArray) -> Any:
-    """A number, None where it is NaN; a list over networks; a mapping over targets and channels."""
-    if "target" in array.dims:
-        return {
-            str(name): _plain(array.isel(target=place, drop=True)) for place, name in enumerate(array["target"].values)
-        }
-    if "channel" in array.dims:
-        return {str(name): _plain(array.sel(channel=name, drop=True)) for name in array["channel"].values}
-    numbers = [value if value == value else None for value in array.values.reshape(-1).tolist()]
-    return numbers if array.ndim else numbers[0]
-
-
-def _warn(counts: xr.Dataset, stage: str) -> None:
-    """Tell which classes rest on few events, and how many maps were left out."""
-    for name in counts["class"].values:
-        for of_class in _by_target(counts.sel({"class": name})):
-            told = f"{name}{_of_target(of_class)}"
-            events = int(of_class["n_events"].min())
-            if int(of_class["n_used"].min()) == 0:
-                log.warning("%s: no sample is left for the composite of %s%s", stage, told, _of_network(of_class))
-            elif events < FEW_EVENTS:
-                log.warning("%s: the composite of %s rests on %d events: too few to generalise", stage, told, events)
-            for key, reason in (("n_nonpositive", "explained value not positive"), ("n_empty", "no relevance at all")):
-                if int(of_class[key].max()):
-                    left = ", ".join(map(str, of_class[key].values.reshape(-1)))
-                    log.warning("%s: left out of the composite of %s: %s maps (%s)", stage, told, left, reason)
-
-
-def _of_target(of_class: xr.Dataset) -> str:
-    """For which target, in words; empty where there is one only."""
-    return f" for target {of_class['target'].item()}" if "target" in of_class.coords else ""
-
-
-def _of_network(of_class: xr.Dataset) -> str:
-    """Which networks have no sample, in words; empty where there is one network only."""
-    if "network" not in of_class.dims:
-        return ""
-    empty = of_class["network"].values[of_class["n_used"].values == 0]
-    return f" in network {', '.join(map(str, empty))}"
 
 
 STAGES: tuple[type[Stage], ...] = (Composite,)
