@@ -14,7 +14,7 @@ from geoxai.errors import OptionError
 from geoxai.names import unknown
 from geoxai.stages.options import Chunk
 from geoxai.stages.predict import beside, sample_block
-from geoxai.stages.relevance import account_shares, template
+from geoxai.stages.relevance import account_summary, template
 from geoxai.stages.stage import Context, Layout, Reference, Stage, StoredStage
 from geoxai.stages.targets import Compared, Place, Target, described, names_of, resolved, targets_in
 
@@ -129,7 +129,7 @@ class Explain(StoredStage):
 
     def summarise(self, context: Context, result: xr.Dataset) -> dict[str, Any] | None:
         """The terms of the account as shares of the explained value, by split; None where there is no account."""
-        return {"account": account_shares(result)} if self.account == "closed" else None
+        return account_summary(result) if self.account == "closed" else None
 
     def _method_options(self) -> dict[str, Any]:
         """The method and its options for ``geoxai.explain``."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -71,43 +71,46 @@ def template(
     return store
 
 
-def account_shares(store: xr.Dataset) -> dict[str, Any]:
-    """The terms of the account as shares of the explained value: median and range over samples (and networks), by
-    split where there are several, and by target.
+def account_summary(store: xr.Dataset) -> dict[str, Any]:
+    """How many values were explained, and the terms of the account as shares of them: median and range over samples
+    and networks, by target where there are several, and by split.
     """
+    scalars = store[["target_value", *ACCOUNT, "filled_relevance", "nonpositive_target"]].load()
+    return {"values": _by_split(scalars, _counts), "shares_of_value": _by_split(scalars, _shares)}
+
+
+def _by_split(scalars: xr.Dataset, told: Callable[[xr.Dataset], dict[str, Any]]) -> dict[str, Any]:
     import numpy as np
 
     from geoxai.statistics.flags import flag_classes
 
-    scalars = store[["target_value", *ACCOUNT, "filled_relevance", "nonpositive_target"]].load()
     if "target" in scalars.dims:
         names = map(str, scalars["target"].values)
-        return {name: account_shares(scalars.isel(target=place)) for place, name in enumerate(names)}
-    split = scalars["split"].values if "split" in scalars.coords else np.full(scalars.sizes["sample"], -1)
-    known = {number: name for name, number in flag_classes(scalars["split"]).items()} if (split >= 0).any() else {}
+        return {name: _by_split(scalars.isel(target=place), told) for place, name in enumerate(names)}
+    if "split" not in scalars.coords or (scalars["split"] < 0).all():
+        return {"all": told(scalars)}
+    split = scalars["split"].values
+    names_of = {number: name for name, number in flag_classes(scalars["split"]).items()}
+    found = {names_of.get(number, "none"): np.flatnonzero(split == number) for number in sorted(set(split.tolist()))}
+    return {name: told(scalars.isel(sample=places)) for name, places in found.items()}
+
+
+def _counts(scalars: xr.Dataset) -> dict[str, int]:
     return {
-        known.get(number, "all"): _shares(scalars.isel(sample=np.flatnonzero(split == number)))
-        for number in sorted(set(split.tolist()))
-    }
-
-
-def _shares(scalars: xr.Dataset) -> dict[str, Any]:
-    import numpy as np
-
-    value = scalars["target_value"].values
-    found: dict[str, Any] = {
-        "explained": int(np.isfinite(value).sum()),
+        "explained": int(scalars["target_value"].notnull().sum()),
         "nonpositive": int(scalars["nonpositive_target"].sum()),
     }
+
+
+def _shares(scalars: xr.Dataset) -> dict[str, dict[str, float]]:
+    import numpy as np
+
+    value, found = scalars["target_value"].values, {}
     for name in (*ACCOUNT, "filled_relevance"):
         with np.errstate(divide="ignore", invalid="ignore"):
-            share = scalars[name].values / value
+            share = scalars[name].values / value + 0.0  # no negative zeros
         share = share[np.isfinite(share)]
         if share.size:
-            term = name.removesuffix("_relevance")
-            found[term] = {
-                "median": float(np.median(share)),
-                "lowest": float(share.min()),
-                "highest": float(share.max()),
-            }
+            numbers = {"median": float(np.median(share)), "lowest": float(share.min()), "highest": float(share.max())}
+            found[name.removesuffix("_relevance")] = numbers
     return found

@@ -95,13 +95,14 @@ def test_shares_of_the_account_stand_in_the_summary(tmp_path):
     data = samples(30)
     stage = Lrp(target=["la_nina", "el_nino"], score="logit", rules="epsilon")
     store = build(tmp_path, stage, data, networks())
-    told = json.loads(json.dumps(stage.summarise(Context("relevance", tmp_path, {}), store)))["account"]
-    assert set(told) == {"la_nina", "el_nino"}
-    assert set(told["el_nino"]) == {"train", "test"}
+    told = json.loads(json.dumps(stage.summarise(Context("relevance", tmp_path, {}), store)))
+    shares = told["shares_of_value"]
+    assert set(shares) == {"la_nina", "el_nino"}
+    assert set(shares["el_nino"]) == {"train", "test"}
     test = store.isel(target=1, sample=(store["split"] == 2).values)
     share = (test["bias_relevance"] / test["target_value"]).values
     expected = {"median": np.median(share), "lowest": share.min(), "highest": share.max()}
-    assert told["el_nino"]["test"]["bias"] == pytest.approx(expected)
-    assert told["el_nino"]["test"]["explained"] == 15
+    assert shares["el_nino"]["test"]["bias"] == pytest.approx(expected)
+    assert told["values"]["el_nino"]["test"]["explained"] == 15
     plain = store.isel(target=0, drop=True).drop_vars("split")
-    assert set(stage.summarise(Context("relevance", tmp_path, {}), plain)["account"]) == {"all"}
+    assert set(stage.summarise(Context("relevance", tmp_path, {}), plain)["values"]) == {"all"}
