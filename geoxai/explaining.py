@@ -76,7 +76,7 @@ def explain(
         First dimension the sample; values as the network sees them, NaN filled. A Dataset for a network of several
         inputs, in the order of its arguments; where they lie on different grids, with dims of different names.
     method, rules, options
-        As in ``geoxai.attribution.attribute``, such as ``window``, ``layers`` and ``flat_below``.
+        As in ``geoxai.attribution.attribute``, such as ``output``, ``window``, ``layers`` and ``flat_below``.
     target
         As there, and for dense outputs on the inputs' grid a mapping, or several of them in a list: ``{"box": {"lat":
         [s, n], "lon": [w, e]}}`` or ``{"box": "nino34"}``, ``{"polygon": {"lat": [...], "lon": [...]}}``, ``{"mask":
