@@ -22,7 +22,7 @@ from geoxai.models.outputs import output_grid, place_on_output
 
 log = logging.getLogger("geoxai.explain")
 
-CELLS_PER_BATCH = 2**22
+CELLS_PER_BATCH = 2**20
 FILLED_SHARE_WARNED = 0.01
 _PLAIN = (str, int, float, list, tuple, dict, type(None))  # what JSON holds as it is
 
@@ -83,7 +83,7 @@ def explain(
         DataArray}``, ``{"point": {"lat": y, "lon": x}}``, ``{"pixels": rows and columns (sample, 2)}``; with
         ``channel`` and ``step`` where the output has several, and ``reduce: mean`` (area weighted, default) or ``sum``.
     batch_size
-        Samples per forward pass; by default about four million input cells.
+        Samples per forward pass; by default about a million input cells.
     valid
         True where ``inputs`` holds data, False where a fill value; dims are some of the inputs' dims. A mapping by the
         names of several inputs.
@@ -107,11 +107,11 @@ def explain(
     xarray.Dataset
         ``relevance`` with the dims and coordinates of ``inputs`` (``relevance_<name>`` for several inputs; a leading
         dim ``target`` for a list of targets), NaN where not ``valid``; ``relevance_at_<layer>`` for layers; per sample
-        ``prediction``, ``target_value``,
-        ``confidence`` for classifiers, ``nonpositive_target``, ``filled_relevance`` where ``valid`` is given, and the
-        account: ``target_value = sum(relevance) + bias_relevance + stabiliser_relevance + lost_relevance``. Attribute
-        ``account`` is ``closed``, or ``none`` for methods that do not decompose. ``prediction`` is the class index,
-        the value of a scalar output, or the output at the target of a dense one.
+        ``prediction``, ``target_value``, ``confidence`` for classifiers, ``nonpositive_target``, ``filled_relevance``
+        where ``valid`` is given, and the account: ``target_value = sum(relevance) + bias_relevance +
+        stabiliser_relevance + lost_relevance``. Attribute ``account`` is ``closed``, ``none`` for methods that do not
+        decompose, or ``approximate`` (see ``precision``). ``prediction`` is the class index, the value of a scalar
+        output, or the output at the target of a dense one.
 
     Raises
     ------
@@ -245,7 +245,7 @@ def _masked(
             values = np.where(empty, np.asarray(np.nan, values.dtype), values)
         coords = {key: coord for key, coord in like.coords.items() if set(coord.dims) <= set(like.dims)}
         variables[name] = xr.DataArray(values, dims=dims, coords=coords)
-    if account == "closed" and everything and anything / everything > FILLED_SHARE_WARNED:
+    if account != "none" and everything and anything / everything > FILLED_SHARE_WARNED:
         log.warning(
             "%.1f %% of the relevance lies on filled cells; it is masked and counted as lost, but the network does use"
             " the fill value",

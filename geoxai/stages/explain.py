@@ -250,6 +250,12 @@ class Lrp(Explain):
         description="Module by path: from its output on, relevance spreads evenly over what it is connected to, so "
         "that the maps have its resolution.",
     )
+    precision: Literal["full", "bfloat16"] = Field(
+        "full",
+        description="`bfloat16`: convolutions that the rules add to the network's own are computed in this type, which "
+        "is faster where the processor knows it. Maps differ by up to about a percent of their largest value; the "
+        "attribute `account` is then `approximate`, and `notes` say by how much it is off for the first sample.",
+    )
 
     @field_validator("rules")
     @classmethod
@@ -270,7 +276,13 @@ class Lrp(Explain):
         )
 
     def _method_options(self) -> dict[str, Any]:
-        return {"method": "lrp", "rules": self.rules, "layers": self.layers, "flat_below": self.flat_below}
+        return {
+            "method": "lrp",
+            "rules": self.rules,
+            "layers": self.layers,
+            "flat_below": self.flat_below,
+            "precision": self.precision,
+        }
 
 
 class Gradient(Explain):

@@ -103,6 +103,16 @@ def test_relevance_stands_on_the_inputs_and_the_account_closes(tmp_path, count):
     ]
 
 
+def test_a_shorter_precision_changes_little_and_says_so(tmp_path):
+    options = {"target": "el_nino", "score": "logit"}
+    full, short = (build(tmp_path, Lrp(precision=p, **options), samples(), networks()) for p in ("full", "bfloat16"))
+    off = float(abs(short["relevance"] - full["relevance"]).max() / abs(full["relevance"]).max())
+    assert 0 < off < 0.03
+    np.testing.assert_array_equal(short["target_value"], full["target_value"])
+    assert (full.attrs["account"], short.attrs["account"]) == ("closed", "approximate")
+    assert "convolutions of the rules in bfloat16" in short.attrs["notes"]
+
+
 def test_networks_and_subset_are_those_asked_for(tmp_path):
     data, several = samples(), networks(2)
     store = build(tmp_path, Lrp(subset="test"), data, several)
