@@ -318,7 +318,11 @@ class Sum(Shares):
         return self
 
     def apply(self, x: Tensor, part: Part = "full") -> Tensor:
-        return x.sum(0)
+        first, *others = x  # one by one: many times faster than a sum over the first axis
+        total = first.clone()
+        for term in others:
+            total.add_(term)
+        return total
 
     def transpose(self, values: Tensor, part: Part = "full") -> Tensor:
         return values.expand(self.terms, *values.shape)
