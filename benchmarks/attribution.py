@@ -22,6 +22,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
@@ -103,51 +104,94 @@ def measure_memory(case: Case, key: tuple[str, str]) -> None:
     print((int(re.search(r"VmHWM:\s+(\d+)", status.read_text())[1]) - before) / 1024)
 
 
-def measure(name: str, case: Case, rounds: int, quick: bool, memory: bool) -> list[str]:
-    """Rows of the table for one network."""
+@dataclass(frozen=True)
+class Row:
+    """What was measured of one library with one set of rules; ratios are to the gradient's."""
+
+    network: str
+    rules: str
+    library: str
+    seconds: float | None = None  # None: it refuses the network
+    ratio: float = 1.0
+    memory: float | None = None  # MiB
+    gap: float | None = None
+    rounds: int = 0
+
+    @property
+    def differs(self) -> bool:
+        """Whether its map is not geoxai's."""
+        return self.library != SHORT and self.gap is not None and self.gap >= SAME
+
+
+def measure(name: str, case: Case, rounds: int, quick: bool, memory: bool) -> list[Row]:
+    """What one network costs."""
     network, x = case.build()
     every = runs()
-    gaps = {key: difference(run, key[1], case) for key, run in every.items() if key[0] in PEERS}
-    gaps |= {
-        key: difference(run, key[1], case, torch.float32)
+    convolves = any(isinstance(layer, CONVOLUTION) for layer in network.modules())
+    every = {key: run for key, run in every.items() if key[0] != SHORT or convolves}
+    gaps = {
+        key: difference(run, key[1], case, torch.float32 if key[0] == SHORT else torch.float64)
         for key, run in every.items()
-        if key[0] == SHORT and any(isinstance(layer, CONVOLUTION) for layer in network.modules())
+        if key[0] not in ("torch", "geoxai")
     }
-    every = {key: run for key, run in every.items() if key[0] != SHORT or key in gaps}
+    refused = [Row(name, rules, library) for (library, rules), gap in gaps.items() if gap is None]
     every = {key: run for key, run in every.items() if gaps.get(key, 0.0) is not None}
     for run in every.values():
         run(network, x[:1], case)
     times: dict[tuple[str, str], list[float]] = {key: [] for key in every}
     begin = time.perf_counter()
-    while len(times["torch", "gradient"]) < rounds and time.perf_counter() - begin < MOST_SECONDS:
+    base = times["torch", "gradient"]
+    while len(base) < rounds and time.perf_counter() - begin < MOST_SECONDS:
         for key, run in every.items():
             times[key].append(seconds(run, network, x, case))
-    base = times["torch", "gradient"]
-    held = {key: peak(name, quick, key) for key in every if memory and key[0] in ("torch", "geoxai")}
-    rows = [
-        f"| {name} | gradient | torch | {median(base):.3f} s | | {_memory(held, ('torch', 'gradient'))} |"
-        f" {len(base)} rounds |"
-    ]
+    rows = []
     for (library, rules), values in times.items():
-        if library == "torch":
-            continue
         ratio = median(value / one for value, one in zip(values, base))
-        gap = gaps.get((library, rules))
-        judged = "" if gap is None else f"{gap:.0e}" + ("" if gap < SAME or library == SHORT else " differs")
-        rows.append(
-            f"| {name} | {rules} | {library} | {median(values):.3f} s | {ratio:.2f} |"
-            f" {_memory(held, (library, rules))} | {judged} |"
-        )
-    rows += [
-        f"| {name} | {rules} | {library} | refuses | | | |" for (library, rules), gap in gaps.items() if gap is None
+        held = peak(name, quick, (library, rules)) if memory and library in ("torch", "geoxai") else None
+        rows.append(Row(name, rules, library, median(values), ratio, held, gaps.get((library, rules)), len(base)))
+    return rows + refused
+
+
+def table(rows: list[Row]) -> list[str]:
+    """All that was measured."""
+    lines = [
+        "| network | rules | library | time | x gradient | memory | difference |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    return rows
+    base: Row | None = None
+    for row in rows:
+        if row.library == "torch":
+            base = row
+            held = "" if row.memory is None else f"{row.memory:.0f} MiB"
+            lines.append(f"| {row.network} | gradient | torch | {row.seconds:.3f} s | | {held} | {row.rounds} rounds |")
+            continue
+        if row.seconds is None:
+            lines.append(f"| {row.network} | {row.rules} | {row.library} | refuses | | | |")
+            continue
+        held = f"{row.memory / base.memory:.2f}" if row.memory and base is not None and base.memory else ""
+        gap = "" if row.gap is None else f"{row.gap:.0e}{' differs' if row.differs else ''}"
+        time_taken = f"{row.seconds:.3f} s | {row.ratio:.2f}"
+        lines.append(f"| {row.network} | {row.rules} | {row.library} | {time_taken} | {held} | {gap} |")
+    return lines
 
 
-def _memory(held: dict[tuple[str, str], float], key: tuple[str, str]) -> str:
-    if key not in held:
-        return ""
-    return f"{held[key]:.0f} MiB" if key[0] == "torch" else f"{held[key] / held['torch', 'gradient']:.2f}"
+def summary(rows: list[Row]) -> list[str]:
+    """By network: geoxai's time over the gradient's, the fastest peer's whose map is the same in brackets, and the
+    largest peak memory.
+    """
+    lines = [f"| network | {' | '.join(RULES)} | memory |", "| --- " * (len(RULES) + 2) + "|"]
+    for name in dict.fromkeys(row.network for row in rows):
+        cells = []
+        for rules in RULES:
+            of_rules = [row for row in rows if (row.network, row.rules) == (name, rules) and row.seconds is not None]
+            own = next(row.ratio for row in of_rules if row.library == "geoxai")
+            right = [row for row in of_rules if row.library in PEERS and not row.differs]
+            best = min(right, key=lambda row: row.ratio, default=None)
+            cells.append(f"{own:.2f}" + ("" if best is None else f" ({best.library} {best.ratio:.1f})"))
+        held = [row.memory for row in rows if row.network == name and row.memory is not None]
+        cells.append(f"{max(held[1:]) / held[0]:.2f}" if held else "")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
 
 
 def main() -> None:
@@ -168,21 +212,18 @@ def main() -> None:
         name, *key = options.measure_memory
         measure_memory(cases[name], tuple(key))
         return
-    lines = [
-        f"torch {torch.__version__}, {platform.machine()}, one thread, peers: {', '.join(PEERS) or 'none installed'}",
-        "",
-        "| network | rules | library | time | x gradient | memory | difference |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    title = (
+        f"torch {torch.__version__}, {platform.machine()}, one thread, peers: {', '.join(PEERS) or 'none installed'}"
+    )
     out = options.out or Path(__file__).parent / "results" / f"attribution{'-quick' if options.quick else ''}.md"
     out.parent.mkdir(exist_ok=True)
-    print("\n".join(lines), flush=True)
+    rows: list[Row] = []
     for name, case in cases.items():
         if name.startswith(tuple(options.only.split(","))):
-            rows = measure(name, case, options.rounds, options.quick, not options.no_memory)
-            print("\n".join(rows), flush=True)
-            lines += rows
-            out.write_text("\n".join(lines) + "\n")  # what is measured is kept if the rest is interrupted
+            rows += measure(name, case, options.rounds, options.quick, not options.no_memory)
+            print("\n".join(summary(rows)), flush=True)
+            # what is measured is kept if the rest is interrupted
+            out.write_text("\n".join([title, "", *summary(rows), "", *table(rows)]) + "\n")
 
 
 if __name__ == "__main__":
