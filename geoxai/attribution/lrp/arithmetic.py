@@ -17,7 +17,7 @@ from torch import Tensor
 
 from geoxai.attribution.lrp.convolution import Convolution
 from geoxai.attribution.lrp.ledger import Ledger
-from geoxai.attribution.lrp.maps import Dense, LinearMap, elements, own_memory, per_channel, room_like
+from geoxai.attribution.lrp.maps import Dense, Fixed, LinearMap, elements, own_memory, per_channel, room_like
 from geoxai.attribution.lrp.rules import AlphaBeta, Epsilon, Flat, Gamma, Pass, Rule, WSquare, ZBox, Zero, ZPlus
 from geoxai.attribution.lrp.weights import Signs, favoured, opposite
 from geoxai.errors import OptionError
@@ -108,12 +108,16 @@ class Crossing:
     @cached_property
     def connected(self) -> Tensor:
         """Number of inputs connected to each output (weights summed, for averages)."""
-        return self.map.apply(torch.ones_like(self.a[:1] if self.alike else self.a), "ones")
+        one = self.alike and not isinstance(self.map, Fixed)  # that may know places of each sample's own
+        return self.map.apply(torch.ones_like(self.a[:1] if one else self.a), "ones")
 
     @property
     def alike(self) -> bool:
         """Whether all samples see the same weights and the sample axis leads, so that one stands for all."""
-        return self.a.ndim > 1 and self.sample.ndim == self.z.ndim == self.a.ndim and self.sample.numel() == len(self.z)
+        return self.a.ndim == self.z.ndim > 1 and self.sample.shape == (
+            len(self.z),
+            *[1] * (self.z.ndim - 1),
+        )
 
     def blocks(self) -> list[Crossing]:
         """The crossing in blocks of samples that fit a processor's cache, or as it is where it cannot be cut."""
@@ -150,6 +154,9 @@ def propagate(rule: Rule, crossing: Crossing, relevance: Tensor, ledger: Ledger)
 
     Rules that see one sample at a time work block by block, so that their steps need no fresh memory.
     """
+    if not crossing.a.numel() or not relevance.numel():
+        ledger.add("bias", relevance, crossing.sample)
+        return torch.zeros_like(crossing.a)
     cut = isinstance(rule, Zero | Epsilon | Gamma | AlphaBeta | ZPlus) and rule.bias != "distribute"
     blocks = crossing.blocks() if cut else [crossing]
     if len(blocks) == 1:

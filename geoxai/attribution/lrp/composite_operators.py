@@ -65,7 +65,7 @@ def inner_product(call: Call) -> Any:
 
     if call.name == "inner":
         a, b, _ = call.bind(inner)
-        return call.through(torch.matmul, a, b if b.ndim < 2 else call.through(torch.transpose, b, -1, -2))
+        return call.through(torch.matmul, a, b) if b.ndim < 2 else call.through(torch.tensordot, a, b, ([-1], [-1]))
     a, b, dim = call.bind(vecdot)
     return call.through(torch.sum, call.through(torch.mul, a, b), dim)
 
@@ -109,6 +109,8 @@ def spread_and_mean(call: Call) -> Any:
     """Variance or standard deviation, a gate where something is divided by it, and the mean."""
     spread = call.through(torch.var if call.name == "var_mean" else torch.std, *call.args, **call.kwargs)
     options = {key: value for key, value in call.kwargs.items() if key in ("input", "dim", "keepdim")}
+    if len(call.args) > 3:  # (input, dim, unbiased, keepdim)
+        options["keepdim"] = call.args[3]
     return spread, call.through(torch.mean, *call.args[:2], **options)
 
 

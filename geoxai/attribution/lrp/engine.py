@@ -241,9 +241,9 @@ def _fold(value: Value, coefficients: Tensor) -> tuple[Node, MapNode] | None:
         isinstance(linear, Product) and not linear.left and linear.weight.ndim == 2
     ):
         return None
-    if coefficients.ndim != 2 or node.crossing.rectified:
+    if coefficients.ndim != 2:
         return None
-    z = (coefficients * node.crossing.z).sum(-1, keepdim=True)
+    z = (coefficients * node.crossing.exact_z(torch.ones_like(node.crossing.z))).sum(-1, keepdim=True)
     combined = MapNode(node.op, "linear", node.inputs, replace(node.crossing, map=linear.combined(coefficients), z=z))
     combined.path = node.path
     return node, combined

@@ -198,7 +198,11 @@ def _selected(tape: Tape, node: DerivativeNode, index: int, source: MapNode, gat
     features = torch.arange(crossing.z.shape[-1], device=crossing.z.device)
     picked = _all(again(features.expand(crossing.z.shape)))[index]
     if picked.ndim == crossing.z.ndim and picked.shape[:-1] == crossing.z.shape[:-1]:
-        rows = picked.reshape(-1, picked.shape[-1])[0]
+        rows = picked[(0,) * (picked.ndim - 1)]
+        number = torch.arange(crossing.z.shape[:-1].numel(), device=features.device).reshape(*crossing.z.shape[:-1], 1)
+        places = _all(again(number.expand(crossing.z.shape)))[index]
+        if not torch.equal(picked, rows.expand_as(picked)) or not torch.equal(places, number.expand_as(places)):
+            return None  # other features at other places, or places moved
         bias = crossing.map.bias
         dense = Dense(weight[rows], None if bias is None else bias[..., rows], tape.cache)
         return Layer(dense, crossing.a, source.inputs, _standing_for(source, crossing.sample), gate)

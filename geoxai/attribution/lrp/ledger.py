@@ -22,6 +22,8 @@ def _sum(values: Tensor, axes: list[int]) -> Tensor:
     """Float64 sums over ``axes``, kept as axes of size 1. All but the first are summed in the values' own precision
     (pairwise, as torch does), which saves a copy.
     """
+    if values.dtype in (torch.float16, torch.bfloat16):
+        values = values.to(torch.float32)
     if len(axes) > 1:
         values = values.sum(dim=axes[1:], keepdim=True)
     return values.sum(dim=axes[:1], keepdim=True, dtype=torch.float64) if axes else values.to(torch.float64)

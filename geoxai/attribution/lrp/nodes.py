@@ -218,7 +218,12 @@ def record_index(
     tape.add(node)
     known = all(v.nonnegative for v in inputs) and not constants if nonnegative is None else nonnegative
     views = any(output._is_view() for output in outputs)
-    plain = func(*args, **kwargs) if views else replace_tensors(result, lambda t: t.detach())
+    # what a derivative needs must not be written over by the network
+    plain = (
+        func(*args, **kwargs)
+        if views
+        else replace_tensors(result, lambda t: t.detach().clone() if values_needed else t.detach())
+    )
     given = [t for t in tensors_in(plain) if t.is_floating_point()]
     for index, (tensor, numbers) in enumerate(zip(given, samples)):
         tape.track(tensor, Value(node, index, tensor.shape, numbers, known))

@@ -47,7 +47,9 @@ def with_offset(
         crossing = node.crossing
         bias = -shape if crossing.map.bias is None else crossing.map.bias - shape
         linear = replace(crossing.map, bias=bias)  # type: ignore[type-var]
-        moved = node.remade(replace(crossing, map=linear, z=crossing.z - shape, rectified=False))
+        moved = node.remade(
+            replace(crossing, map=linear, z=crossing.exact_z(torch.ones_like(crossing.z)) - shape, rectified=False)
+        )
         start = Value(moved, 0, crossing.z.shape, crossing.sample)
         return start, moved.crossing.z, (node, moved)
     after = Crossing(Diagonal(None, -offset, tape.cache), z, z - offset, value.sample, value.nonnegative)

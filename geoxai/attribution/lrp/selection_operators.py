@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from geoxai.attribution.lrp.graph import Refusal
+from geoxai.attribution.lrp.graph import Refusal, replace_tensors
 from geoxai.attribution.lrp.maps import Fixed
 from geoxai.attribution.lrp.nodes import record_index, record_map
 from geoxai.attribution.lrp.operators import Call, index_map, operator
@@ -73,6 +73,8 @@ def _columns(call: Call) -> Tensor:
     assert value is not None
     if any(size > 1 for size in value.sample.shape[1:]):
         raise Refusal("samples do not lie along its batch axis", "keep the batch axis first")
+    if x.ndim == (3 if call.name in ("unfold", "im2col") else 2):
+        raise Refusal("it has no batch axis", "keep the batch axis first")
     return value.sample.reshape(-1, 1, *[1] * (1 if x.ndim == 4 else 2))
 
 
@@ -103,8 +105,8 @@ def _linear(call: Call, group: str, sample: Tensor) -> Tensor:
     x = call.first
     value = call.value(x)
     assert value is not None
-    kwargs = {key: given for key, given in call.kwargs.items() if given is not x}
-    rest = call.args[1:] if call.args else ()
+    others = (call.args[1:] if call.args else (), {k: given for k, given in call.kwargs.items() if given is not x})
+    rest, kwargs = replace_tensors(others, torch.clone)  # the network may write into them later
 
     def forward(tensor: Tensor) -> Tensor:
         return call.func(tensor, *rest, **kwargs)

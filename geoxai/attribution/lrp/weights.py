@@ -62,7 +62,8 @@ class WeightCache:
         dtype = self._short if short and weight.dtype == torch.float32 else weight.dtype
         if parts == (("full",),) and not channels_last and dtype == weight.dtype:
             return weight
-        key = (id(weight), weight._version, parts, axes, channels_last, span, dtype)
+        version = 0 if weight.is_inference() else weight._version
+        key = (id(weight), version, parts, axes, channels_last, span, dtype)
         if key not in self._parts:
             some = weight if span is None else weight.narrow(axes[1], span[0], span[1] - span[0])
             rows = [
