@@ -15,6 +15,7 @@ import xarray as xr
 from geoxai.attribution import Attribution, attribute
 from geoxai.attribution.fields.windows import traced
 from geoxai.attribution.reading import PLAIN, Reading
+from geoxai.attribution.result import unaccounted
 from geoxai.attribution.targets import CLASS_TARGETS
 from geoxai.errors import InputError, OptionError
 from geoxai.grid.several import plain
@@ -24,6 +25,7 @@ log = logging.getLogger("geoxai.explain")
 
 CELLS_PER_BATCH = 2**20
 FILLED_SHARE_WARNED = 0.01
+OFF_WARNED = 1e-4  # far above rounding in single precision
 _PLAIN = (str, int, float, list, tuple, dict, type(None))  # what JSON holds as it is
 
 ATTRS: dict[str, dict[str, str]] = {
@@ -140,6 +142,7 @@ def explain(
         batch_size=batch_size,
         **options,
     )
+    _check_account(result, dtype)
     several = isinstance(target, list)
     maps = {
         name: _to_samples(relevance, array, adapters[name], several)
@@ -160,6 +163,21 @@ def explain(
         if known and "units" not in known and name != "nonpositive_target":
             variable.attrs["units"] = units
     return dataset
+
+
+def _check_account(result: Attribution, dtype: torch.dtype) -> None:
+    """Warn where the parts do not add up to the explained value: then some of the relevance is wrong."""
+    if result.account != "closed" or dtype not in (torch.float32, torch.float64):
+        return
+    off = unaccounted(result)
+    if bool((off > OFF_WARNED).any()):
+        log.warning(
+            "the account of %d of %d explained values does not close, by up to %.1e of their relevance: the maps are"
+            " not to be trusted; please report the network's operations, which geoxai rules lists",
+            int((off > OFF_WARNED).sum()),
+            off.numel(),
+            float(off.max()),
+        )
 
 
 def _arrays(inputs: xr.DataArray | xr.Dataset) -> dict[str, xr.DataArray]:

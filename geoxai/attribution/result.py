@@ -92,16 +92,24 @@ def joined(parts: list[Attribution], several: bool) -> Attribution:
     return Attribution(**{f.name: join(f.name) for f in fields(Attribution)})
 
 
-def approximate(whole: Attribution, precision: str) -> Attribution:
-    """The attribution with a note of how far its account is from closing."""
+def unaccounted(whole: Attribution) -> Tensor:
+    """What the account does not explain of each value: ``target_value`` less everything it should be the sum of, as a
+    part of the larger of ``|target_value|`` and the sum of ``|relevance|``. Float64, shaped like ``target_value``.
+    """
     assert whole.bias is not None
     assert whole.stabiliser is not None
     assert whole.lost is not None
-    value, taken = whole.target_value, torch.zeros_like(whole.target_value)
-    for relevance in whole.relevance:
-        axes = tuple(range(value.ndim, relevance.ndim))
-        value = value - relevance.sum(axes, dtype=torch.float64)
-        taken += relevance.abs().sum(axes, dtype=torch.float64)
-    off = (value - whole.bias - whole.stabiliser - whole.lost).abs() / torch.maximum(taken, whole.target_value.abs())
-    note = f"precision: convolutions of the rules in {precision}; the account is off by up to {float(off.max()):.1e}"
+    rest = whole.target_value - whole.bias - whole.stabiliser - whole.lost
+    size = torch.zeros_like(rest)
+    for relevance in whole.relevance if isinstance(whole.relevance, tuple) else (whole.relevance,):
+        axes = tuple(range(rest.ndim, relevance.ndim))
+        rest = rest - relevance.sum(axes, dtype=torch.float64)
+        size += relevance.abs().sum(axes, dtype=torch.float64)
+    return rest.abs() / torch.maximum(size, whole.target_value.abs()).clamp(min=torch.finfo(size.dtype).tiny)
+
+
+def approximate(whole: Attribution, precision: str) -> Attribution:
+    """The attribution with a note of how far its account is from closing."""
+    off = float(unaccounted(whole).max())
+    note = f"precision: convolutions of the rules in {precision}; the account is off by up to {off:.1e}"
     return replace(whole, account="approximate", notes=(*whole.notes, note))

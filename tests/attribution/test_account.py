@@ -1,12 +1,16 @@
 """The account closes: explained value = relevance + bias + stabiliser + lost, on whole networks."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 import torch.nn as nn
+import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from geoxai import explaining
 from geoxai.attribution import attribute
 from geoxai.attribution.lrp import PRESET_NAMES
 from geoxai.attribution.lrp.rules import Epsilon
@@ -134,3 +138,19 @@ def test_relevance_of_weighted_targets_is_linear_in_the_weights(seed, factor):
     got = attribute(network, x, target=[first, second, first + factor * second]).relevance
     scale = float(got.abs().max())
     torch.testing.assert_close(got[2], got[0] + factor * got[1], rtol=0, atol=1e-10 * scale * 10)
+
+
+def test_an_account_that_does_not_close_is_told(monkeypatch, caplog):
+    """A rule that went wrong in silence must not stay silent."""
+    network = seeded(Mlp(), dtype=torch.float32)
+    x = xr.DataArray(np.random.default_rng(0).normal(size=(3, 12)).astype(np.float32), dims=("sample", "cell"))
+    explaining.explain(network, x, rules="epsilon", target=0)
+    assert not caplog.records
+
+    def wrong(*args, **kwargs):
+        found = attribute(*args, **kwargs)
+        return replace(found, relevance=tuple(2 * relevance for relevance in found.relevance))
+
+    monkeypatch.setattr(explaining, "attribute", wrong)
+    explaining.explain(network, x, rules="epsilon", target=0)
+    assert "the account of 3 of 3 explained values does not close" in caplog.text
