@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from geoxai.attribution import attribute
-from geoxai.attribution.lrp import arithmetic, convolution, maps
+from geoxai.attribution.lrp import arithmetic, convolution, dense, maps
 from geoxai.errors import OptionError
 
 
@@ -16,7 +16,7 @@ class Skip(nn.Module):
         super().__init__()
         self.first, self.second = nn.Conv2d(2, 3, 3, padding=1), nn.Conv2d(3, 3, 3, padding=1, groups=3)
         self.norm, self.up = nn.BatchNorm2d(3).eval(), nn.ConvTranspose2d(3, 3, 2, stride=2)
-        self.last, self.dense = nn.Conv2d(6, 4, 1), nn.Linear(4, 3)
+        self.last, self.dense = nn.Conv2d(6, 4, 1), nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3))
         nn.init.constant_(self.second.bias, 0.2)  # no denominator is 0: relevance is divided where it is
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -36,6 +36,7 @@ def test_blocks_of_samples_give_the_maps_of_all_at_once(rules: str, bias: str, m
     monkeypatch.setattr(arithmetic, "BLOCK", 2 * 3 * 6 * 8 // torch.get_num_threads())
     monkeypatch.setattr(convolution, "FAST_FROM", 0)
     monkeypatch.setattr(maps, "LARGE", 1)
+    monkeypatch.setattr(dense, "KEPT", 8)
     pieces = attribute(network, x, rules=rules, target=1, **options)
     scale = float(whole.relevance.abs().max())
     torch.testing.assert_close(pieces.relevance, whole.relevance, rtol=1e-12, atol=1e-12 * scale)

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from geoxai.attribution.lrp.convolution import Convolution
+from geoxai.attribution.lrp.dense import Dense
 from geoxai.attribution.lrp.ledger import Ledger
-from geoxai.attribution.lrp.maps import Dense, Fixed, LinearMap, elements, own_memory, per_channel, room_like
+from geoxai.attribution.lrp.maps import Fixed, LinearMap, elements, own_memory, per_channel, room_like
 from geoxai.attribution.lrp.rules import AlphaBeta, Epsilon, Flat, Gamma, Pass, Rule, WSquare, ZBox, Zero, ZPlus
 from geoxai.attribution.lrp.weights import Signs, favoured, opposite
 from geoxai.errors import OptionError

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from geoxai.attribution.calls import names_in
+from geoxai.attribution.lrp.dense import Dense, Product
 from geoxai.attribution.lrp.graph import Node, Value
 from geoxai.attribution.lrp.keras_paths import keras_paths
 from geoxai.attribution.lrp.layers import flattened
 from geoxai.attribution.lrp.ledger import Ledger
-from geoxai.attribution.lrp.maps import Dense, Product
 from geoxai.attribution.lrp.mode import LrpMode
 from geoxai.attribution.lrp.nodes import DerivativeNode, MapNode, RefusedNode
 from geoxai.attribution.lrp.offsets import offsets, with_offset

@@ -21,9 +21,10 @@ import torch
 from torch import Tensor
 
 from geoxai.attribution.calls import names_in
+from geoxai.attribution.lrp.dense import Product
 from geoxai.attribution.lrp.further_maps import Mixture
 from geoxai.attribution.lrp.graph import Refusal, Value
-from geoxai.attribution.lrp.maps import Diagonal, Product
+from geoxai.attribution.lrp.maps import Diagonal
 from geoxai.attribution.lrp.nodes import DerivativeNode, MapNode, PassNode, RefusedNode, ScaleNode, SumNode, record_map
 from geoxai.attribution.lrp.operators import Call, broadcast_samples, operator
 from geoxai.attribution.lrp.products import explains, record_product, record_softmax

@@ -14,11 +14,12 @@ from torch import Tensor
 
 from geoxai.attribution.lrp.arithmetic import Crossing
 from geoxai.attribution.lrp.convolution import Convolution
+from geoxai.attribution.lrp.dense import Dense, Product
 from geoxai.attribution.lrp.further_maps import Composed
 from geoxai.attribution.lrp.gates import GateNode
 from geoxai.attribution.lrp.graph import Value
 from geoxai.attribution.lrp.ledger import Ledger
-from geoxai.attribution.lrp.maps import Dense, LinearMap, Product, per_channel
+from geoxai.attribution.lrp.maps import LinearMap, per_channel
 from geoxai.attribution.lrp.nodes import WEIGHTED, DerivativeNode, MapNode, record_index
 from geoxai.attribution.lrp.rules import Rule, ZBox
 from geoxai.attribution.lrp.tape import Tape

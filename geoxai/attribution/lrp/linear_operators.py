@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from geoxai.attribution.lrp.convolution import Convolution
+from geoxai.attribution.lrp.dense import Dense, Product
 from geoxai.attribution.lrp.gates import between, gated_matmul, gated_product, is_gate, take_all
 from geoxai.attribution.lrp.graph import Refusal, Value, replace_tensors
 from geoxai.attribution.lrp.joining import sum_of_maps
-from geoxai.attribution.lrp.maps import Dense, Diagonal, Fixed, Product, channel_shape
+from geoxai.attribution.lrp.maps import Diagonal, Fixed, channel_shape
 from geoxai.attribution.lrp.merging import with_constant, with_norm
 from geoxai.attribution.lrp.nodes import ScaleNode, SumNode, record_index, record_map
 from geoxai.attribution.lrp.operators import Call, broadcast_samples, check_cells, operator, reduced_sample

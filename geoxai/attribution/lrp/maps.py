@@ -15,7 +15,6 @@ from typing import Protocol
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from geoxai.attribution.lrp.weights import CHANNELS_LAST, Part, Signs, WeightCache
@@ -65,13 +64,6 @@ def times(values: Tensor, factor: Tensor, room: Tensor | None = None) -> Tensor:
             return values.mul_(factor)
         return torch.mul(values, factor, out=torch.empty_like(factor))
     return values * factor
-
-
-def _apart(room: Tensor | None, values: Tensor) -> Tensor | None:
-    """``room``, unless it is the memory of ``values``."""
-    if room is None or room.untyped_storage().data_ptr() == values.untyped_storage().data_ptr():
-        return None
-    return room
 
 
 class LinearMap(Protocol):
@@ -148,103 +140,6 @@ class Shares:
             return times(self.transpose(values, plus), x, room)
         below = times(self.transpose(values, minus), x.clamp(max=0))  # first: room may be the memory of values
         return times(self.transpose(values, plus), x.clamp(min=0), room).add_(below)
-
-
-@dataclass
-class Dense(Shares):
-    """``x @ weight.T``; ``weight`` (outputs, inputs)."""
-
-    weight: Tensor
-    bias: Tensor | None
-    cache: WeightCache = field(repr=False)
-    signed: bool = True
-    stacks = -1
-
-    def of_rows(self, rows: slice, ndim: int) -> Dense:
-        return self if self.bias is None else replace(self, bias=rows_of(self.bias, rows, ndim))
-
-    def apply(self, x: Tensor, part: Part = "full") -> Tensor:
-        return F.linear(x, self.cache.part(self.weight, part))
-
-    def transpose(self, values: Tensor, part: Part = "full") -> Tensor:
-        return values @ self.cache.part(self.weight, part)
-
-    def _joined(self, signs: Sequence[Signs], which: int) -> Tensor:
-        return self.cache.joined(self.weight, tuple((sign[which],) for sign in signs), (0, 1))
-
-    def sums(self, x: Tensor, signs: Sequence[Signs], mixed: bool) -> Tensor:
-        above = x.clamp(min=0) if mixed else x
-        sums = F.linear(above, self._joined(signs, 0))
-        return sums.add_(F.linear(x - above, self._joined(signs, 1))) if mixed else sums
-
-    def share(self, values: Tensor, x: Tensor, room: Tensor | None = None) -> Tensor:
-        return times(torch.matmul(values, self.weight, out=_apart(room, values)), x, room)
-
-    def shares(
-        self, values: Tensor, x: Tensor, signs: Sequence[Signs], mixed: bool, room: Tensor | None = None
-    ) -> Tensor:
-        room = _apart(room, values)
-        back = torch.matmul(values, self._joined(signs, 0), out=room)
-        if not mixed:
-            return times(back, x, room)
-        above = x.clamp(min=0)
-        return times(back, above, room).addcmul_(values @ self._joined(signs, 1), above.sub_(x), value=-1)
-
-    def combined(self, coefficients: Tensor) -> PerSampleDense:
-        """The map to one output per sample that is ``coefficients`` (N, outputs) times this map's outputs."""
-        bias = None
-        if self.bias is not None:
-            bias = (coefficients * self.bias).sum(-1, keepdim=True)
-        return PerSampleDense(coefficients @ self.weight, bias, self.cache)
-
-
-@dataclass
-class PerSampleDense(Shares):
-    """One output per sample, each with weights of its own: ``(x * weight).sum(-1)``; ``weight`` (N, inputs)."""
-
-    weight: Tensor
-    bias: Tensor | None
-    cache: WeightCache = field(repr=False)
-    signed: bool = True
-
-    def apply(self, x: Tensor, part: Part = "full") -> Tensor:
-        return (x * self.cache.part(self.weight, part)).sum(-1, keepdim=True)
-
-    def transpose(self, values: Tensor, part: Part = "full") -> Tensor:
-        return values * self.cache.part(self.weight, part)
-
-
-@dataclass
-class Product(Shares):
-    """``x @ weight`` or, with ``left``, ``weight @ x``, with batch axes that may broadcast."""
-
-    weight: Tensor
-    input_shape: torch.Size
-    left: bool
-    cache: WeightCache = field(repr=False)
-    bias: Tensor | None = None
-    signed: bool = True
-
-    def apply(self, x: Tensor, part: Part = "full") -> Tensor:
-        weight = self.cache.part(self.weight, part)
-        return weight @ x if self.left else x @ weight
-
-    def transpose(self, values: Tensor, part: Part = "full") -> Tensor:
-        weight = self.cache.part(self.weight, part)
-        if weight.ndim == 1:  # the contracted axis is gone from the output
-            back = values.unsqueeze(-2 if self.left else -1) * (weight.unsqueeze(-1) if self.left else weight)
-        elif self.left:
-            back = weight.mT @ values
-        else:
-            back = values @ weight.mT
-        return back.sum_to_size(self.input_shape)
-
-    def combined(self, coefficients: Tensor) -> PerSampleDense:
-        """See ``Dense.combined``; only for ``x @ weight`` with a matrix."""
-        bias = None
-        if self.bias is not None:
-            bias = (coefficients * self.bias).sum(-1, keepdim=True)
-        return PerSampleDense(coefficients @ self.weight.mT, bias, self.cache)
 
 
 @dataclass

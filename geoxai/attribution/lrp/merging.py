@@ -15,8 +15,9 @@ from torch import Tensor
 
 from geoxai.attribution.lrp.arithmetic import Crossing
 from geoxai.attribution.lrp.convolution import Convolution
+from geoxai.attribution.lrp.dense import Dense
 from geoxai.attribution.lrp.graph import Value
-from geoxai.attribution.lrp.maps import Dense, Diagonal, channel_shape
+from geoxai.attribution.lrp.maps import Diagonal, channel_shape
 from geoxai.attribution.lrp.nodes import DerivativeNode, MapNode, ScaleNode
 
 if TYPE_CHECKING:

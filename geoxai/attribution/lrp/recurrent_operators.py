@@ -15,9 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from geoxai.attribution.lrp.dense import Dense
 from geoxai.attribution.lrp.further_maps import RecurrentStep
 from geoxai.attribution.lrp.graph import Refusal
-from geoxai.attribution.lrp.maps import Dense, LinearMap
+from geoxai.attribution.lrp.maps import LinearMap
 from geoxai.attribution.lrp.nodes import record_map
 from geoxai.attribution.lrp.operators import Call, operator
 

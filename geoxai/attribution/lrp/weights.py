@@ -65,11 +65,7 @@ class WeightCache:
         version = 0 if weight.is_inference() else weight._version
         key = (id(weight), version, parts, axes, channels_last, span, dtype)
         if key not in self._parts:
-            some = weight if span is None else weight.narrow(axes[1], span[0], span[1] - span[0])
-            rows = [
-                _joined([_part(some if n else weight, part) for n, part in enumerate(row)], axes[1]) for row in parts
-            ]
-            joined = _joined(rows, axes[0])
+            joined = join_parts(weight, parts, axes, span)
             if channels_last:
                 joined = joined.contiguous(memory_format=CHANNELS_LAST[joined.ndim])
             self._parts[key] = (weight, joined.to(dtype))
@@ -78,6 +74,15 @@ class WeightCache:
     def forget_computed(self) -> None:
         """Drop the parts of weights that are no parameters: the next forward computes such weights anew."""
         self._parts = {key: pair for key, pair in self._parts.items() if isinstance(pair[0], torch.nn.Parameter)}
+
+
+def join_parts(
+    weight: Tensor, parts: tuple[tuple[Part, ...], ...], axes: tuple[int, int], span: tuple[int, int] | None = None
+) -> Tensor:
+    """Several parts of ``weight`` as one, see ``WeightCache.joined``; nothing is kept."""
+    some = weight if span is None else weight.narrow(axes[1], span[0], span[1] - span[0])
+    rows = [_joined([_part(some if n else weight, part) for n, part in enumerate(row)], axes[1]) for row in parts]
+    return _joined(rows, axes[0])
 
 
 def _joined(tensors: list[Tensor], axis: int) -> Tensor:
