@@ -148,6 +148,7 @@ def explain(
         name: _to_samples(relevance, array, adapters[name], several)
         for (name, array), relevance in zip(arrays.items(), result.relevance)
     }
+    _warn_unread(maps, arrays)
     variables, filled = _masked(maps, arrays, _by_input(valid, arrays), several, result.account)
     variables.update(_per_sample(result, first, several, filled))
     variables.update(_at_layers(result, first, several))
@@ -230,6 +231,18 @@ def _to_samples(relevance: torch.Tensor, like: xr.DataArray, adapter: Adapter | 
     if adapter is not None:
         maps = np.stack([adapter.to_samples(m, like) for m in maps]) if several else adapter.to_samples(maps, like)
     return maps.astype(dtype, copy=False)
+
+
+def _warn_unread(maps: dict[str, np.ndarray], arrays: dict[str, xr.DataArray]) -> None:
+    """Warn of one of several inputs that is not zero itself but whose relevance is, everywhere."""
+    unread = [name for name, values in maps.items() if not values.any()]
+    for name in unread if len(unread) < len(maps) else ():
+        if arrays[name].values.any():
+            log.warning(
+                "input %r does not reach the explained output; if the program was exported with one example tensor for"
+                " two arguments, export it again with two",
+                name.removeprefix("relevance_"),
+            )
 
 
 def _masked(

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from geoxai.errors import InputError, OptionError
+from geoxai.models.arguments import arguments_of
 from geoxai.models.keras_files import read_keras, with_arguments
 from geoxai.models.networks import digest_of, frozen
 
@@ -26,8 +27,8 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model")
 
 @dataclass(frozen=True, eq=False)
 class Loaded:
-    """A network from a file: the module, how it came, its digest, the batch it insists on, if any, and the number of
-    its inputs where the file tells.
+    """A network from a file: the module, how it came, its digest, the batch it insists on, if any, the number of its
+    inputs where the file tells, and the names of its arguments where they are known.
     """
 
     module: nn.Module
@@ -36,6 +37,7 @@ class Loaded:
     fixed_batch: int | None = None
     notes: tuple[str, ...] = ()
     inputs: int | None = None
+    arguments: tuple[str, ...] = ()
 
 
 def load_network(
@@ -98,7 +100,7 @@ def _load_exported(path: Path) -> Loaded:
     batch = next(iter(entries.values())).shape[0]
     fixed = batch if isinstance(batch, int) else None
     notes = (f"exported for batches of exactly {fixed}; the last one is padded",) if fixed else ()
-    return Loaded(frozen(module), "exported program", digest_of([module]), fixed, notes, len(names))
+    return Loaded(frozen(module), "exported program", digest_of([module]), fixed, notes, len(names), tuple(names))
 
 
 def _load_state(path: Path, architecture: str, args: Mapping[str, Any]) -> Loaded:
@@ -116,7 +118,7 @@ def _load_state(path: Path, architecture: str, args: Mapping[str, Any]) -> Loade
         raise OptionError(f"{path.name} holds a {type(state).__name__}, not a state dict of tensors", option="path")
     module = _construct(architecture, args)
     _assign(module, dict(state), path, architecture)
-    return Loaded(frozen(module), "state dict", digest_of([module]))
+    return Loaded(frozen(module), "state dict", digest_of([module]), arguments=arguments_of(module))
 
 
 def _load_pickled(path: Path, trust: bool) -> Loaded:
@@ -144,16 +146,23 @@ def _load_pickled(path: Path, trust: bool) -> Loaded:
         raise InputError(f"{path} cannot be read as a pickled module: {_first_line(error)}") from error
     if not isinstance(module, nn.Module):
         raise OptionError(f"{path.name} holds a {type(module).__name__}, not a torch module", option="path")
-    return Loaded(
-        frozen(module), "pickled module", digest_of([module]), notes=("pickled module, loaded because trust: true",)
-    )
+    notes = ("pickled module, loaded because trust: true",)
+    return Loaded(frozen(module), "pickled module", digest_of([module]), notes=notes, arguments=arguments_of(module))
 
 
 def _load_keras(path: Path, trust: bool) -> Loaded:
     module, notes = read_keras(path, trust)
     taken, batch = len(module.inputs), module.inputs[0].shape[0]
     called = module if taken == 1 else with_arguments(module)
-    return Loaded(frozen(called), "keras", digest_of([module]), batch, notes, taken)
+    return Loaded(
+        frozen(called),
+        "keras",
+        digest_of([module]),
+        batch,
+        notes,
+        taken,
+        tuple(str(tensor.name) for tensor in module.inputs),
+    )
 
 
 def _read_safely(path: Path) -> Any | None:

@@ -161,6 +161,7 @@ class Model(LazyStage):
 
     def open(self, context: Context) -> Networks:
         from geoxai.grid.several import inputs_of, names_of
+        from geoxai.models.arguments import pairing
         from geoxai.models.load import load_network
         from geoxai.models.networks import Networks, check_inputs
 
@@ -177,7 +178,7 @@ class Model(LazyStage):
             task=task,
             classes=self._classes(samples) if task == "classification" else (),
             digest=loaded.digest,
-            notes=(loaded.kind, *loaded.notes),
+            notes=(loaded.kind, *loaded.notes, *pairing(names, loaded.arguments)),
             fixed_batch=loaded.fixed_batch,
             output=self.output or "logits",
             head=tuple(self.head) if isinstance(self.head, list) else self.head,

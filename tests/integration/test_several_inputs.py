@@ -308,6 +308,79 @@ def test_a_program_of_another_number_of_inputs(tmp_path, config):
     assert "the network takes 1 input, the samples have surface, upper" in told.output
 
 
+class Named(torch.nn.Module):
+    """Two fields of one shape, of which the order matters."""
+
+    def forward(self, sst, slp):
+        return 2 * sst.mean((1, 2, 3))[:, None] + 0.5 * slp.mean((1, 2, 3))[:, None]
+
+
+@pytest.fixture
+def named(tmp_path, config):
+    """A config for a network whose arguments are sst and slp, from a program or a module, for these inputs."""
+
+    def write(inputs, kind="program", examples=2):
+        given = [torch.ones(4, 1, 8, 12) for _ in range(examples)]
+        program = torch.export.export(Named().eval(), (given[0], given[-1]))
+        torch.export.save(program, tmp_path / "net.pt2")
+        path = config(
+            samples="labels: labels, target: value, scale: none",
+            network="task: regression",
+            more=["maps: {use: explain.lrp, rules: epsilon, target: 0, chunk: 8, batch_size: 4}"],
+        )
+        text = path.read_text().replace(BOTH, f"inputs: {inputs}")
+        torch.save(Named().state_dict(), tmp_path / "net.pt")
+        if kind == "program":
+            text = text.replace('net.pt, architecture: "tests.integration.fields:Two"', "net.pt2")
+        path.write_text(text.replace("tests.integration.fields:Two", f"{__name__}:Named"))
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("kind", ["program", "state dict"])
+@pytest.mark.parametrize(
+    ("inputs", "words"),
+    [
+        (
+            "{slp: [slp], sst: [sst]}",
+            ["arguments are sst, slp,", "samples slp, sst: slp would be taken as sst", "inputs: {sst: ..., slp: ...}"],
+        ),
+        ("{slp: [slp], upper: [z500]}", ["arguments are sst, slp,", "samples slp, upper", "in the order of"]),
+        ("{lower: [slp], sst: [sst]}", ["samples lower, sst: sst would be taken as slp"]),
+    ],
+)
+def test_inputs_in_another_order_than_the_arguments_are_refused(named, kind, inputs, words):
+    told = geoxai_("plan", named(inputs, kind))
+    assert told.exit_code == 2, told.output
+    assert all(word in told.output for word in words), told.output
+
+
+@pytest.mark.parametrize(
+    ("inputs", "note"),
+    [
+        ("{sst: [sst], slp: [slp]}", None),
+        ("{a: [sst], b: [slp]}", "inputs by their order: a -> argument 1 sst, b -> argument 2 slp"),
+    ],
+)
+def test_a_note_says_which_input_is_which_argument(tmp_path, named, inputs, note):
+    done = geoxai_("run", named(inputs))
+    assert done.exit_code == 0, done.output
+    assert "does not reach" not in (tmp_path / "run" / "run.log").read_text()
+    notes = json.loads(store(tmp_path / "run", "maps").attrs["notes"])
+    assert [n for n in notes if n.startswith("inputs by")] == ([note] if note else [])
+
+
+def test_an_input_that_the_network_never_reads_is_told_once(tmp_path, named):
+    done = geoxai_("run", named("{sst: [sst], slp: [slp]}", examples=1))
+    assert done.exit_code == 0, done.output
+    log = (tmp_path / "run" / "run.log").read_text()
+    maps = store(tmp_path / "run", "maps")
+    unread = [name for name in ("sst", "slp") if not maps[f"relevance_{name}"].fillna(0).any()]
+    assert len(unread) == 1
+    assert log.count(f"input '{unread[0]}' does not reach the explained output") == 1, log
+
+
 def test_keras_takes_its_inputs_as_a_list_or_by_name(tmp_path, config):
     keras = pytest.importorskip("keras")
     if keras.backend.backend() != "torch":

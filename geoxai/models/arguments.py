@@ -1,0 +1,49 @@
+"""The names of a network's arguments, and whether the inputs of samples come in the order of these."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+
+from torch import nn
+
+from geoxai.errors import OptionError
+
+
+def arguments_of(module: nn.Module) -> tuple[str, ...]:
+    """The positional arguments of a module's ``forward`` by name; none of those it takes as ``*args``."""
+    named = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = inspect.signature(module.forward).parameters.values()
+    return tuple(parameter.name for parameter in parameters if parameter.kind in named)
+
+
+def pairing(inputs: Sequence[str], arguments: Sequence[str]) -> tuple[str, ...]:
+    """A note on which input the network takes as which argument, none where the names agree or are not known.
+
+    Raises
+    ------
+    OptionError
+        An input has the name of another argument than the one it is given as.
+    """
+    if len(inputs) < 2 or len(arguments) < len(inputs):
+        return ()
+    arguments = arguments[: len(inputs)]
+    pairs = list(zip(inputs, arguments))
+    for name, argument in pairs:
+        if name != argument and name in arguments:
+            raise OptionError(
+                f"the network's arguments are {', '.join(arguments)}, in this order, the inputs of the samples "
+                f"{', '.join(inputs)}: {name} would be taken as {argument}",
+                fix=f"{_remedy(inputs, arguments)} in the samples stage",
+                option="from",
+            )
+    if list(inputs) == list(arguments):
+        return ()
+    told = (f"{name} -> argument {number} {argument}" for number, (name, argument) in enumerate(pairs, 1))
+    return (f"inputs by their order: {', '.join(told)}",)
+
+
+def _remedy(inputs: Sequence[str], arguments: Sequence[str]) -> str:
+    if set(inputs) == set(arguments):
+        return f"name them in this order: inputs: {{{', '.join(f'{name}: ...' for name in arguments)}}}"
+    return "name the inputs in the order of the arguments, or otherwise than another argument, under inputs"
