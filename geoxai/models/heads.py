@@ -23,14 +23,16 @@ def pick(returned: Any, head: Head | None) -> Tensor:
         There are several and none is named, or none is where ``head`` says; the message lists what there is.
     """
     found = returned
-    for key in head if isinstance(head, tuple) else () if head is None else (head,):
+    keys = head if isinstance(head, tuple) else () if head is None else (head,)
+    for depth, key in enumerate(keys):
         listed = isinstance(found, tuple | list) and isinstance(key, int) and -len(found) <= key < len(found)
         if listed or (isinstance(found, Mapping) and key in found):
             found = found[key]
         elif isinstance(key, str) and isinstance(getattr(found, key, None), Tensor) and not isinstance(found, Tensor):
             found = getattr(found, key)
         else:
-            fix = "leave head out" if isinstance(returned, Tensor) else f"for instance head: {_example(returned)}"
+            alone = isinstance(returned, Tensor)
+            fix = "leave head out" if alone else f"for instance head: {_example(found, keys[:depth])}"
             raise OptionError(
                 f"head {key!r} is not in what the network returns: {_described(found)}", fix=fix, option="head"
             )
@@ -39,7 +41,7 @@ def pick(returned: Any, head: Head | None) -> Tensor:
     if not isinstance(found, Tensor):
         raise OptionError(
             f"the network returns {_described(found)}, of which one must be named",
-            fix=f"say which counts, such as head: {_example(returned)}",
+            fix=f"say which counts, such as head: {_example(returned if head is None else found, keys)}",
             option="head",
         )
     return found
@@ -56,11 +58,18 @@ def _described(found: Any) -> str:
     return f"a {type(found).__name__}"
 
 
-def _example(found: Any) -> str:
-    """The first place of a tensor, as YAML takes it."""
-    keys: list[Any] = []
+def told(head: Head) -> str:
+    """A head as a config names it."""
+    return f"[{', '.join(map(str, head))}]" if isinstance(head, tuple) else repr(head)
+
+
+def _example(found: Any, before: tuple[int | str, ...]) -> str:
+    """The first place of a tensor in what stands at the keys ``before``, as YAML takes it."""
+    keys: list[Any] = list(before)
     while isinstance(found, Mapping | tuple | list) and found:
         key = next(iter(found)) if isinstance(found, Mapping) else 0
         keys.append(key)
         found = found[key]
-    return str(keys[0]) if len(keys) == 1 else f"[{', '.join(map(str, keys))}]" if keys else "the name of a field"
+    if not isinstance(found, Tensor):
+        keys.append("the name of a field")
+    return str(keys[0]) if len(keys) == 1 else told(tuple(keys))

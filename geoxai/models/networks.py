@@ -16,7 +16,7 @@ from torch import nn
 from geoxai.errors import GeoxaiError, OptionError
 from geoxai.grid.several import alone, each, names_of, plain
 from geoxai.models.adapter import Adapter
-from geoxai.models.heads import Head, pick
+from geoxai.models.heads import Head, pick, told
 
 TASKS = ("classification", "regression", "image")
 
@@ -282,6 +282,8 @@ def _checked(networks: Networks, output: np.ndarray, batch: xr.DataArray) -> np.
     if networks.task == "image":
         output = _image(networks, output, batch)
     else:
+        if output.ndim > 2 and min(output.shape[-2:]) > 1:
+            _refuse_image(networks, output)
         output = output.reshape(len(output), -1)
         width, k = output.shape[1], len(networks.classes)
         if networks.task == "classification" and width != k and not (width == 1 and k == 2):
@@ -307,14 +309,38 @@ def _checked(networks: Networks, output: np.ndarray, batch: xr.DataArray) -> np.
     return output
 
 
+def _refuse_image(networks: Networks, output: np.ndarray) -> None:
+    """Say that an image is neither classes nor a value, unless it has as many numbers as these."""
+    size = output[0].size
+    if size == 1 or (networks.task == "classification" and size == len(networks.classes)):
+        return
+    wanted = f"there are {len(networks.classes)} classes: {', '.join(networks.classes)}"
+    if networks.task == "regression":
+        wanted = "a regression has one value per sample"
+    raise OptionError(
+        f"{_speaker(networks)} gives a {' x '.join(map(str, output.shape[1:]))} image, but {wanted}",
+        fix=f"{_other_head(networks)}set image in the samples stage, so that images are what is predicted",
+        option="task" if networks.head is None else "head",
+    )
+
+
+def _speaker(networks: Networks) -> str:
+    return "the network" if networks.head is None else f"head {told(networks.head)}"
+
+
+def _other_head(networks: Networks) -> str:
+    return "" if networks.head is None else "take another head, or "
+
+
 def _image(networks: Networks, output: np.ndarray, batch: xr.DataArray) -> np.ndarray:
     channels, (lat, lon) = len(networks.target_channels), batch.shape[2:]
     steps = output.shape[1] if output.ndim == 5 else 1
     if output[0].size != steps * channels * lat * lon:
         raise OptionError(
-            f"the network gives {tuple(output.shape[1:])} per sample, expected {channels} image"
+            f"{_speaker(networks)} gives {tuple(output.shape[1:])} per sample, expected {channels} image"
             f"{'s' if channels != 1 else ''} of {lat} x {lon}",
-            option="task",
+            fix=f"{_other_head(networks)}set task, or give the samples labels or values instead of an image",
+            option="task" if networks.head is None else "head",
         )
     return next(iter(networks.adapters.values())).outputs_to_samples(output, batch)
 

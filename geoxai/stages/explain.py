@@ -207,16 +207,20 @@ class Explain(StoredStage):
         """Refuse, before anything is computed, a target that this network does not have."""
         for target in targets_in(self.target):
             if isinstance(target, Place) and networks.task != "image":
+                classifier = networks.task == "classification"
                 raise OptionError(
-                    f"a place on the grid is a target of image networks, this network gives {_OUTPUT[networks.task]}",
+                    f"target is a place, but the network{_of_head(networks)} gives {_OUTPUT[networks.task]}",
+                    fix=("name a class, predicted or label" if classifier else "name the output, such as 0")
+                    + ("" if networks.head is None else ", or another head"),
                     option="target",
                 )
             if not isinstance(target, str):
                 continue
             if networks.task != "classification":
                 raise OptionError(
-                    f"target {target!r} is one of classifiers, this network gives {_OUTPUT[networks.task]}",
-                    fix="name the output to explain, such as 0 or [0, 64, 64]",
+                    f"target {target!r} is one of classifiers, the network{_of_head(networks)} gives "
+                    f"{_OUTPUT[networks.task]}",
+                    fix=_OTHER_TARGETS[networks.task],
                     option="target",
                 )
             if target == "label" and "label" not in samples.coords:
@@ -302,7 +306,19 @@ class Gradient(Explain):
 
 
 _GRADIENTS = {"plain": "gradient", "squared": "gradient_squared", "times_input": "gradient_x_input"}
-_OUTPUT = {"regression": "one value per sample", "image": "images"}
+_OUTPUT = {"classification": "classes", "regression": "one value per sample", "image": "images"}
+_OTHER_TARGETS = {
+    "regression": "name the output to explain: target: 0",
+    "image": "name a place: target: {box: {lat: [30, 40], lon: [250, 260]}}, {point: {lat: 35, lon: 255}} or "
+    "{pixels: stage}",
+}
+
+
+def _of_head(networks: Networks) -> str:
+    """The head that counts, in brackets, where there are several."""
+    from geoxai.models.heads import told
+
+    return "" if networks.head is None else f" (head {told(networks.head)})"
 
 
 def _positions(samples: xr.Dataset, split: str, option: str) -> np.ndarray:

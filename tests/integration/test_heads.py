@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from geoxai.errors import OptionError
+from geoxai.models.heads import pick
 from tests.integration.fields import Heads, field, geoxai_, store, write_fields
 
 CONFIG = """\
@@ -100,9 +102,12 @@ def test_a_place_on_the_image_of_one_head(tmp_path, config, output):
     [
         ("task: classification", ["'classes' (2 per sample)", "'image' (1 x 8 x 12 per sample)", "head: classes"]),
         ("head: clases", ["head 'clases' is not in", "'classes' (2 per sample)", "for instance head: classes"]),
-        ("head: image", ["the network has 96 outputs, but there are 2 classes"]),
+        (
+            "head: image",
+            ["head 'image' gives a 1 x 8 x 12 image, but there are 2 classes", "take another head", "set image"],
+        ),
         ("head: [value], args: {nested: true}", ["a tuple of 0 (1 per sample), 1 (a dict of 'classes'"]),
-        ("head: [1, 7], args: {nested: true}", ["head 7 is not in", "for instance head: 0"]),
+        ("head: [1, 7], args: {nested: true}", ["head 7 is not in", "for instance head: [1, classes]"]),
     ],
 )
 def test_choices_are_listed_where_none_or_no_such_head_is_named(config, options, words):
@@ -111,6 +116,46 @@ def test_choices_are_listed_where_none_or_no_such_head_is_named(config, options,
     assert all(word in told.output for word in words), told.output
     line = next(n for n, text in enumerate(path.read_text().splitlines(), 1) if options in text)
     assert f"{path}:{line}:" in told.output or f"{path}:{line - 1}:" in told.output
+
+
+@pytest.mark.parametrize(
+    ("head", "example"),
+    [
+        ((2, "deep"), "[2, deep, 0]"),
+        (-1, "[-1, deep, 0]"),
+        ((2, "deap"), "[2, deep, 0]"),
+        ((2, "deep", 7), "[2, deep, 0]"),
+        ((0, 0), "head: 0"),
+        (None, "head: 0"),
+        (7, "head: 0"),
+    ],
+)
+def test_the_example_goes_on_from_the_head_that_was_named(head, example):
+    score, image = torch.zeros(2, 1), torch.zeros(2, 1, 8, 12)
+    with pytest.raises(OptionError) as error:
+        pick((score, image, {"deep": [image]}), head)
+    assert error.value.fix.endswith(example)
+
+
+@pytest.mark.parametrize(
+    ("about", "options", "target", "words"),
+    [
+        (CLASSES, "head: classes", "{point: {lat: 30, lon: 60}}", ["target is a place", "'classes'", "gives classes"]),
+        (CLASSES, "head: classes", "{box: tropics}", ["name a class, predicted or label, or another head"]),
+        (IMAGE, "head: image", "predicted", ["head 'image'", "gives images", "{box: {lat:", "{pixels: stage}"]),
+    ],
+)
+def test_a_target_of_another_kind_of_head(config, about, options, target, words):
+    told = geoxai_("plan", config(about, options, f"maps: {{use: explain.lrp, target: {target}}}"))
+    assert told.exit_code == 2, told.output
+    assert all(word in told.output for word in words), told.output
+
+
+def test_classes_where_an_image_is_wanted(config):
+    told = geoxai_("plan", config(IMAGE, "head: classes"))
+    assert told.exit_code == 2
+    assert "head 'classes' gives (2,) per sample, expected 1 image of 8 x 12" in told.output
+    assert "take another head, or set task, or give the samples labels" in told.output
 
 
 def test_a_nested_head_is_named_by_a_list(tmp_path, config, output):
