@@ -98,12 +98,19 @@ def plan(config: ConfigFile, set_: Set = None, debug: Debug = False) -> None:
 
 @app.command()
 def rules(config: ConfigFile, set_: Set = None, debug: Debug = False) -> None:
-    """Show, operation by operation, which relevance rule explains the network of a config."""
+    """Show, operation by operation, which relevance rule explains the network of a config, for every stage.
+
+    Exit codes: 0 done, 2 a stage has no table because something in the config is wrong.
+    """
     with plainly(debug):
         loaded = _load(config, set_)
         from geoxai import pipeline
 
-        typer.echo(pipeline.rules(loaded))
+        tables = pipeline.rules(loaded)
+        if tables.text:
+            typer.echo(tables.text)
+        if tables.error is not None:
+            raise tables.error
 
 
 @app.command()

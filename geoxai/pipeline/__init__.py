@@ -2,7 +2,7 @@
 
 from geoxai.pipeline.opening import open_run
 from geoxai.pipeline.planning import Plan, plan
-from geoxai.pipeline.rules import rules
+from geoxai.pipeline.rules import RuleTables, rules
 from geoxai.pipeline.running import RunResult, run
 
-__all__ = ["Plan", "RunResult", "open_run", "plan", "rules", "run"]
+__all__ = ["Plan", "RuleTables", "RunResult", "open_run", "plan", "rules", "run"]

@@ -2,26 +2,52 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from geoxai.config import Config
+from geoxai.config import Config, ConfigError, Diagnostic
 from geoxai.errors import OptionError
-from geoxai.pipeline.workspace import bind
+from geoxai.pipeline.workspace import bind, check_skeletons, plain_error, upstream, with_upstream
 
 if TYPE_CHECKING:
     from geoxai.attribution import RuleRow
 
 
-def rules(config: Config) -> str:
-    """A table per ``explain.lrp`` stage: operation, module, shapes, rule and why it matched."""
+@dataclass(frozen=True)
+class RuleTables:
+    """The tables as text, and what is wrong with the stages that have none, each at its place in the config."""
+
+    text: str
+    error: ConfigError | None
+
+
+def rules(config: Config) -> RuleTables:
+    """A table per ``explain.lrp`` stage: operation, module, shapes, rule and why it matched.
+
+    Raises
+    ------
+    OptionError
+        No stage explains by rules.
+    """
     workspace = bind(config)
-    parts = []
-    for name, stage in config.stages.items():
-        if hasattr(stage, "rule_table"):
-            parts.append(f"{name}\n{_table(stage.rule_table(workspace.context(name, planning=True)))}")
-    if not parts:
+    tables = {name: stage.rule_table for name, stage in config.stages.items() if hasattr(stage, "rule_table")}
+    if not tables:
         raise OptionError(f"{config.path} has no stage that explains by rules (explain.lrp)")
-    return "\n\n".join(parts)
+    parts: list[str] = []
+    findings: dict[Diagnostic, Exception] = {}
+    for name, table in tables.items():
+        try:
+            check_skeletons(workspace, with_upstream(config, upstream(config, name)))
+            parts.append(f"{name}\n{_table(table(workspace.context(name, planning=True)))}")
+        except ConfigError as error:  # of a stage that this one reads
+            findings |= dict.fromkeys(error.diagnostics, error)
+        except Exception as error:
+            told = plain_error(error, workspace.run_dir)
+            findings[config.locate(name, told.option, told)] = error
+    wrong = ConfigError(findings) if findings else None
+    if wrong is not None:
+        wrong.__cause__ = next(iter(findings.values()))  # what --debug shows
+    return RuleTables("\n\n".join(parts), wrong)
 
 
 def _table(rows: tuple[RuleRow, ...]) -> str:

@@ -157,10 +157,36 @@ class TestRun:
 
 def test_plan_and_rules_print_what_the_pipeline_says(pipeline):
     pipeline(
-        plan=lambda config: SimpleNamespace(render=lambda: f"plan of {config.name}"), rules=lambda config: "op by op"
+        plan=lambda config: SimpleNamespace(render=lambda: f"plan of {config.name}"),
+        rules=lambda config: SimpleNamespace(text="op by op", error=None),
     )
     assert geoxai_("plan", "c.yaml").stdout == "plan of c\n"
     assert geoxai_("rules", "c.yaml").stdout == "op by op\n"
+
+
+def test_the_manual_of_rules_names_them_all():
+    from geoxai.attribution.lrp import MATCHES, PRESET_NAMES, RULES
+
+    words = set(geoxai_("stages", "explain.lrp").stdout.replace(",", " ").replace(".", " ").replace(";", " ").split())
+    assert words >= {*MATCHES, *PRESET_NAMES, *RULES}
+
+
+@pytest.mark.parametrize(
+    ("given", "column", "fix"),
+    [
+        ("{preset: attnlrp}", 32, "write rules: attnlrp, or rules: [{preset: attnlrp}]"),
+        ("{preset: attnlrp, norm: pass}", 32, "write rules: [{preset: attnlrp, norm: pass}]"),
+        ("[attnlrp]", 33, "write it as {preset: attnlrp}, or the preset alone: rules: attnlrp"),
+        ("[z_plus]", 33, "write it as {match: all, rule: z_plus}"),
+    ],
+)
+def test_rules_of_another_form_are_shown_as_they_should_be(given, column, fix):
+    more = "  samples: {use: samples, inputs: [sst], image: sst}\n  network: {use: train, architecture: {cnn: {}}}\n"
+    Path("c.yaml").write_text(CONFIG + more + f"  a: {{use: explain.lrp, rules: {given}}}\n")
+    told = geoxai_("check", "c.yaml")
+    assert told.exit_code == 2
+    assert f"c.yaml:7:{column}: stages.a.rules" in told.stderr
+    assert told.stderr.endswith(f"  {fix}\n")
 
 
 def test_schema_accepts_the_starter():
