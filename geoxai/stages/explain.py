@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
+from geoxai.attribution.lrp.presets import MATCHES, PRESET_NAMES, parse_rules
+from geoxai.attribution.lrp.rules import RULES
 from geoxai.errors import OptionError
 from geoxai.names import unknown
 from geoxai.stages.options import Chunk
@@ -26,6 +28,18 @@ if TYPE_CHECKING:
     from geoxai.models.networks import Networks
 
 SPLITS = ("train", "validation", "test")
+RULES_MANUAL = (
+    "Name of a preset, or a list of lines, the first that matches an operation wins: "
+    "`[{match: first, rule: z_box, low: 0, high: 1}, {match: all, rule: epsilon, eps: 1e-6}]`. "
+    f"Presets: {', '.join(PRESET_NAMES)}. "
+    f"Rules of lines: {', '.join(RULES)}. "
+    f"`match` is one of {', '.join(MATCHES)}; `path` beside it is a pattern of the module path, such as `encoder.*`. "
+    "first and last are the weighted operations next to the input and the output, weighted is linear and conv; "
+    "product and softmax take uniform and taylor only. "
+    "A line `{preset: epsilon_plus}` stands for the lines of that preset, with options such as `eps` or `bias` for all "
+    "its rules. `norm: pass` in it, or a line `{match: norm, rule: pass}`, lets relevance through norms; `fold` makes "
+    "a batch norm one map with the layer right before it. `geoxai rules` shows which line matched where."
+)
 
 
 class Explain(StoredStage):
@@ -240,12 +254,7 @@ class Lrp(Explain):
     use: ClassVar[str] = "explain.lrp"
     account: ClassVar[str] = "closed"
 
-    rules: str | list[dict[str, Any]] = Field(
-        "alpha1_beta0",
-        description="Name of a rule or preset, or a list of lines, the first that matches an operation wins: "
-        "`[{match: first, rule: z_box, low: 0, high: 1}, {match: all, rule: epsilon, eps: 1e-6}]`.",
-    )
-
+    rules: str | list[dict[str, Any]] = Field("alpha1_beta0", description=RULES_MANUAL)
     layers: list[str] = Field(
         [], description="Modules by path, such as `features.3`, at whose outputs relevance is stored as well."
     )
@@ -261,11 +270,9 @@ class Lrp(Explain):
         "attribute `account` is then `approximate`, and `notes` say by how much it is off for the first sample.",
     )
 
-    @field_validator("rules")
+    @field_validator("rules", mode="before")
     @classmethod
-    def _known_rules(cls, rules: str | list[dict[str, Any]]) -> str | list[dict[str, Any]]:
-        from geoxai.attribution.lrp.presets import parse_rules
-
+    def _known_rules(cls, rules: Any) -> Any:
         parse_rules(rules)
         return rules
 
@@ -273,7 +280,9 @@ class Lrp(Explain):
         """The rule that runs at every operation of the network."""
         from geoxai.attribution import RuleRow
 
-        rows = json.loads(self._tried(context, *self._sources(context)).attrs["rule_table"])
+        samples, networks = self._sources(context)
+        self._require_target(networks, samples)
+        rows = json.loads(self._tried(context, samples, networks).attrs["rule_table"])
         return tuple(
             RuleRow(**{key: tuple(value) if isinstance(value, list) else value for key, value in row.items()})
             for row in rows

@@ -158,6 +158,34 @@ def test_classes_where_an_image_is_wanted(config):
     assert "take another head, or set task, or give the samples labels" in told.output
 
 
+def test_a_stage_without_rules_does_not_hide_those_of_others(config):
+    more = [
+        "fine: {use: explain.lrp, target: warm, rules: epsilon}",
+        "folded: {use: explain.lrp, target: warm, rules: [{match: last, rule: fold}, {preset: epsilon}]}",
+        "place: {use: explain.lrp, target: {box: tropics}}",
+        "other: {use: explain.lrp, target: cold, rules: z_plus}",
+    ]
+    told = geoxai_("rules", path := config(CLASSES, "head: classes", *more))
+    assert told.exit_code == 2
+    assert "fine\n" in told.stdout
+    assert "other\n" in told.stdout
+    assert told.stdout.count("conv2d") == 2
+    lines = path.read_text().splitlines()
+    for name, words in (("folded", "rule 'fold' does not apply to linear at classes"), ("place", "target is a place")):
+        number = next(n for n, line in enumerate(lines, 1) if line.startswith(f"  {name}:"))
+        option = lines[number - 1].index("[" if name == "folded" else "{box") + 1
+        assert f"{path}:{number}:{option}: stage '{name}': {words}" in told.stderr
+    assert "fold is for batch norms in eval right behind a dense layer or convolution: drop it" in told.stderr
+
+
+def test_a_mistake_above_is_told_once_at_its_stage(config):
+    more = ["a: {use: explain.lrp, target: warm}", "b: {use: explain.lrp, target: cold}"]
+    told = geoxai_("rules", path := config(CLASSES, "head: image", *more))
+    assert (told.exit_code, told.stdout) == (2, "")
+    assert told.stderr.count(f"{path}:") == 1
+    assert "stage 'network': head 'image' gives" in told.stderr
+
+
 def test_a_nested_head_is_named_by_a_list(tmp_path, config, output):
     options = "head: [1, classes], args: {nested: true}"
     done = geoxai_("run", config(CLASSES, options, "slope: {use: explain.gradient, target: warm, score: logit}"))

@@ -20,7 +20,7 @@ from geoxai.attribution.lrp.mode import LrpMode
 from geoxai.attribution.lrp.nodes import DerivativeNode, MapNode, RefusedNode
 from geoxai.attribution.lrp.offsets import offsets, with_offset
 from geoxai.attribution.lrp.presets import RuleList
-from geoxai.attribution.lrp.rules import Rule
+from geoxai.attribution.lrp.rules import Fold, Rule
 from geoxai.attribution.lrp.tape import Replay, Tape
 from geoxai.attribution.lrp.weights import WeightCache
 from geoxai.attribution.reading import PLAIN, Reading
@@ -301,7 +301,9 @@ def _choose(
         if not node.allows(line.rule):
             raise OptionError(
                 f"rule {line.rule.name!r} does not apply to {node.op} at {node.path or 'the network itself'}",
-                fix="give sums, averages and norms another rule, such as {match: all, rule: z_plus}",
+                fix="fold is for batch norms in eval right behind a dense layer or convolution: drop it"
+                if isinstance(line.rule, Fold)
+                else "give sums, averages and norms another rule, such as {match: all, rule: z_plus}",
                 option="rules",
             )
         chosen[node] = (line.rule, f"{line} of {rules.name}")

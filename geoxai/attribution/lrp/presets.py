@@ -153,8 +153,8 @@ def parse_rules(spec: Any, **options: Any) -> RuleList:
         return RuleList("custom", (Line("all", spec),))
     if not isinstance(spec, Sequence) or not spec:
         raise OptionError(
-            f"rules must be a preset name or a list of lines, found {spec!r}",
-            fix=f"presets are: {', '.join(PRESET_NAMES)}",
+            f"rules must be a preset name or a list of lines, found {_yaml(spec)}",
+            fix=_as_list(spec) if isinstance(spec, Mapping) else f"presets are: {', '.join(PRESET_NAMES)}",
             option="rules",
         )
     return RuleList("custom", tuple(line for number, given in enumerate(spec) for line in _entry(number, given)))
@@ -198,14 +198,34 @@ def _with_options(rule: Rule, options: Mapping[str, Any]) -> Rule:
     return type(rule)(**{key: options.get(key, value) for key, value in values.items()})
 
 
+def _as_list(spec: Mapping[Any, Any]) -> str:
+    """How to write what was given as one mapping."""
+    alone = f"rules: {spec['preset']}, or " if list(spec) == ["preset"] else ""
+    return f"write {alone}rules: [{_yaml(spec)}]"
+
+
+def _as_line(spec: Any) -> str:
+    """How to write what was given instead of a line."""
+    if isinstance(spec, str) and spec not in RULES and spec in PRESET_NAMES:
+        return f"{{preset: {spec}}}, or the preset alone: rules: {spec}"
+    return f"{{match: all, rule: {spec if isinstance(spec, str) and spec in RULES else 'epsilon'}}}"
+
+
+def _yaml(spec: Any) -> str:
+    """Plain values as a config has them."""
+    if isinstance(spec, Mapping):
+        return f"{{{', '.join(f'{key}: {_yaml(value)}' for key, value in spec.items())}}}"
+    return f"[{', '.join(map(_yaml, spec))}]" if isinstance(spec, list | tuple) else str(spec)
+
+
 def _line(number: int, spec: Any) -> Line:
     where = f"rules.{number}"
     if isinstance(spec, Line):
         return spec
     if not isinstance(spec, Mapping):
         raise OptionError(
-            f"line {number + 1} of rules must be a mapping, found {spec!r}",
-            fix="write it as {match: all, rule: epsilon}",
+            f"line {number + 1} of rules must be a mapping, found {_yaml(spec)}",
+            fix=f"write it as {_as_line(spec)}",
             option=where,
         )
     values = dict(spec)
