@@ -13,6 +13,7 @@ import torch
 import xarray as xr
 
 from geoxai.attribution import Attribution, attribute
+from geoxai.attribution.dependence import depends
 from geoxai.attribution.fields.windows import traced
 from geoxai.attribution.reading import PLAIN, Reading
 from geoxai.attribution.result import unaccounted
@@ -148,7 +149,7 @@ def explain(
         name: _to_samples(relevance, array, adapters[name], several)
         for (name, array), relevance in zip(arrays.items(), result.relevance)
     }
-    _warn_unread(maps, arrays)
+    _warn_unread(maps, model, tensors, batch_size, reading)
     variables, filled = _masked(maps, arrays, _by_input(valid, arrays), several, result.account)
     variables.update(_per_sample(result, first, several, filled))
     variables.update(_at_layers(result, first, several))
@@ -233,15 +234,17 @@ def _to_samples(relevance: torch.Tensor, like: xr.DataArray, adapter: Adapter | 
     return maps.astype(dtype, copy=False)
 
 
-def _warn_unread(maps: dict[str, np.ndarray], arrays: dict[str, xr.DataArray]) -> None:
-    """Warn of one of several inputs that is not zero itself but whose relevance is, everywhere."""
-    unread = [name for name, values in maps.items() if not values.any()]
-    for name in unread if len(unread) < len(maps) else ():
-        if arrays[name].values.any():
+def _warn_unread(
+    maps: dict[str, np.ndarray], model: Callable, tensors: tuple[torch.Tensor, ...], batch: int, reading: Reading
+) -> None:
+    """Warn of one of several inputs that has no relevance anywhere because the output does not depend on it."""
+    unread = [number for number, values in enumerate(maps.values()) if not values.any() and tensors[number].any()]
+    for number in unread if len(maps) > 1 and any(values.any() for values in maps.values()) else ():
+        if not depends(model, [t[:batch] for t in tensors], number, reading):
             log.warning(
                 "input %r does not reach the explained output; if the program was exported with one example tensor for"
                 " two arguments, export it again with two",
-                name.removeprefix("relevance_"),
+                list(maps)[number].removeprefix("relevance_"),
             )
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 import xarray as xr
 
+import geoxai
 from tests.integration.fields import GRIDS, Two, field, geoxai_, store, write_fields
 
 CONFIG = """\
@@ -379,6 +380,21 @@ def test_an_input_that_the_network_never_reads_is_told_once(tmp_path, named):
     unread = [name for name in ("sst", "slp") if not maps[f"relevance_{name}"].fillna(0).any()]
     assert len(unread) == 1
     assert log.count(f"input '{unread[0]}' does not reach the explained output") == 1, log
+
+
+def test_an_input_of_negative_contributions_alone_is_read(caplog):
+    """It gets no relevance from a rule for positive contributions, but the network does use it."""
+
+    class Difference(torch.nn.Module):
+        def forward(self, a, b):
+            return a.mean((1, 2, 3))[:, None] - b.mean((1, 2, 3))[:, None]
+
+    a, b = (np.full((3, 1, 4, 5), value, np.float32) for value in (2, 1))
+    inputs = xr.Dataset({"a": (("sample", "channel", "lat", "lon"), a), "b": (("sample", "channel", "lat", "lon"), b)})
+    maps = geoxai.explain(Difference().eval(), inputs, rules="z_plus", target=0)
+    assert not maps["relevance_b"].any()
+    assert maps["relevance_a"].any()
+    assert "does not reach" not in caplog.text
 
 
 def test_keras_takes_its_inputs_as_a_list_or_by_name(tmp_path, config):
