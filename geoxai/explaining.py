@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,6 +17,7 @@ from geoxai.attribution.reading import PLAIN, Reading
 from geoxai.attribution.result import unaccounted
 from geoxai.attribution.targets import CLASS_TARGETS
 from geoxai.errors import InputError, OptionError
+from geoxai.explained import ATTRS, at_layers, attributes, described, per_sample
 from geoxai.grid.several import plain
 from geoxai.models.outputs import output_grid, place_on_output
 
@@ -27,18 +26,6 @@ log = logging.getLogger("geoxai.explain")
 CELLS_PER_BATCH = 2**20
 FILLED_SHARE_WARNED = 0.01
 OFF_WARNED = 1e-4  # far above rounding in single precision
-_PLAIN = (str, int, float, list, tuple, dict, type(None))  # what JSON holds as it is
-
-ATTRS: dict[str, dict[str, str]] = {
-    "relevance": {"long_name": "relevance of the input for the explained value"},
-    "target_value": {"long_name": "explained value"},
-    "bias_relevance": {"long_name": "relevance that stays with biases and constants of the network"},
-    "stabiliser_relevance": {"long_name": "relevance taken by the stabiliser of the epsilon rule"},
-    "lost_relevance": {"long_name": "relevance without a receiver, including that on filled cells"},
-    "filled_relevance": {"long_name": "relevance on cells that hold no data but a fill value"},
-    "confidence": {"long_name": "probability of the predicted class", "units": "1"},
-    "nonpositive_target": {"long_name": "explained value is not positive, which the rules presume"},
-}
 
 
 class Adapter(Protocol):
@@ -151,14 +138,14 @@ def explain(
     }
     _warn_unread(maps, model, tensors, batch_size, reading)
     variables, filled = _masked(maps, arrays, _by_input(valid, arrays), several, result.account)
-    variables.update(_per_sample(result, first, several, filled))
-    variables.update(_at_layers(result, first, several))
+    variables.update(per_sample(result, first, several, filled))
+    variables.update(at_layers(result, first, several))
     dataset = xr.Dataset(variables)
     if several:
-        dataset = dataset.assign_coords(target=("target", [_described(t) for t in target]))
-    dataset.attrs = _attrs(result, method, rules, target, dtype, device, options)
+        dataset = dataset.assign_coords(target=("target", [described(t) for t in target]))
+    dataset.attrs = attributes(result, method, rules, target, dtype, device, options)
     if reference is not None:
-        dataset.attrs["reference"] = _described(reference)
+        dataset.attrs["reference"] = described(reference)
     for name, variable in dataset.data_vars.items():
         known = ATTRS.get("relevance" if str(name).startswith("relevance") else str(name), {})
         variable.attrs.update(known)
@@ -348,49 +335,6 @@ def _reference(
     return {"input": tuple(fields)}
 
 
-def _at_layers(result: Attribution, like: xr.DataArray, several: bool) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
-    """Relevance at layers; their axes have no names but numbers."""
-    lead = ("target", str(like.dims[0])) if several else (str(like.dims[0]),)
-    found = {}
-    for path, values in result.layers.items():
-        name = "relevance_at_" + path.replace(".", "_")
-        axes = tuple(f"{name}_axis{axis}" for axis in range(1, values.ndim - len(lead) + 1))
-        found[name] = ((*lead, *axes), values.cpu().numpy())
-    return found
-
-
-def _per_sample(
-    result: Attribution, like: xr.DataArray, several: bool, filled: np.ndarray | None
-) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
-    """Prediction, explained value and account, per sample."""
-    sample = str(like.dims[0])
-    dims: tuple[str, ...] = ("target", sample) if several else (sample,)
-
-    def numbers(tensor: torch.Tensor) -> np.ndarray:
-        return tensor.cpu().numpy()
-
-    variables: dict[str, tuple[tuple[str, ...], np.ndarray]] = {"target_value": (dims, numbers(result.target_value))}
-    if result.confidence is not None:
-        variables["prediction"] = ((sample,), numbers(result.prediction).astype(np.int16))
-        variables["confidence"] = ((sample,), numbers(result.confidence))
-    elif result.prediction[0].numel() == 1:
-        variables["prediction"] = ((sample,), numbers(result.prediction.reshape(-1)))
-    else:
-        assert result.target_output is not None
-        variables["prediction"] = (dims, numbers(result.target_output.to(result.prediction.dtype)))
-    lost = None if result.lost is None else numbers(result.lost)
-    if result.bias is not None and result.stabiliser is not None:
-        variables["bias_relevance"] = (dims, numbers(result.bias))
-        variables["stabiliser_relevance"] = (dims, numbers(result.stabiliser))
-    if filled is not None:
-        variables["filled_relevance"] = (dims, filled)
-        lost = None if lost is None else lost + filled
-    if lost is not None:
-        variables["lost_relevance"] = (dims, lost)
-    variables["nonpositive_target"] = (dims, numbers(result.nonpositive_target))
-    return variables
-
-
 def _labels_and_classes(
     inputs: xr.DataArray, labels: Any, classes: Sequence[str] | None, target: Any
 ) -> tuple[Any, Sequence[str] | None]:
@@ -404,33 +348,3 @@ def _labels_and_classes(
         names = str(carried.attrs["flag_meanings"]).split()
         classes = [name for value, name in zip(values, names) if value >= 0] if len(values) == len(names) else names
     return (None if labels is None else np.asarray(labels)), classes
-
-
-def _described(target: Any) -> str:
-    if isinstance(target, Mapping):
-        return json.dumps({key: item if isinstance(item, _PLAIN) else _described(item) for key, item in target.items()})
-    if isinstance(target, np.ndarray | torch.Tensor | xr.DataArray):
-        return f"array{tuple(target.shape)}"
-    return str(target)
-
-
-def _attrs(
-    result: Attribution, method: str, rules: Any, target: Any, dtype: torch.dtype, device: str, options: dict[str, Any]
-) -> dict[str, str]:
-    """What determines the numbers, as text."""
-    described = [_described(t) for t in target] if isinstance(target, list) else _described(target)
-    attrs = {
-        "Conventions": "CF-1.11",
-        "account": result.account,
-        "method": method,
-        "target": json.dumps(described),
-        "options": json.dumps({k: v for k, v in options.items() if k != "window"}, default=str, sort_keys=True),
-        "notes": json.dumps(list(result.notes)),
-        "dtype": str(dtype).removeprefix("torch."),
-        "device": torch.device(device).type,
-        "torch": torch.__version__,
-    }
-    if method == "lrp":
-        attrs["rules"] = rules if isinstance(rules, str) else json.dumps(rules, default=str)
-        attrs["rule_table"] = json.dumps([asdict(row) for row in result.table])
-    return attrs

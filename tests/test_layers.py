@@ -16,6 +16,7 @@ LAYERS = (
     ("config",),
     ("stages",),
     ("explaining",),
+    ("explained",),
     ("plotting", "readers", "models", "attribution", "statistics"),
     ("grid", "storage"),
     ("errors", "names", "paths"),
