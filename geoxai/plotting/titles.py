@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,12 @@ def scalar_title(data: xr.DataArray) -> str:
     return ", ".join(parts[:4])
 
 
+def selection_title(data: xr.DataArray, dims: Sequence[str]) -> str:
+    """What was selected along dims that the data no longer have: a date where samples have one, else the value."""
+    names = ["time" if dim == "sample" and "time" in data.coords else dim for dim in dims]
+    return ", ".join(_value(name, data[name].values[()]) for name in names if name in data.coords)
+
+
 def _along(data: xr.DataArray, dim: str, place: int) -> str:
     time = data.coords.get("time")
     if dim == "sample" and time is not None and time.dims == (dim,):  # a date says more than a number
@@ -71,7 +78,7 @@ def _along(data: xr.DataArray, dim: str, place: int) -> str:
 
 
 def _count(count: xr.DataArray) -> str:
-    return f"n = {int(count):d}"
+    return f"n = {count.item()}"
 
 
 def _value(name: str, value: Any) -> str:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 _MAPPED = ("composite", "relevance", "prediction", "grid", "samples")
+_CASES = ("network", "target", "class")
 _LISTED = 12  # values of a coordinate that are listed where one was not found
 _PREFERRED = ("relevance_mean", "relevance", "prediction", "inputs")
 
@@ -145,12 +146,12 @@ class Maps(OutputStage):
         return paths
 
     def _field(self, context: Context) -> xr.DataArray:
-        """The field of the maps; coordinate ``n`` is the cases of a class, the most of any cell and network."""
+        """The field of the maps; coordinate ``n`` is the cases of a class, target and network, the most of any cell."""
         dataset = context.sources["from"]
         field = _variable(dataset, self.variable, _PREFERRED, "variable")
         counts = dataset.get(f"relevance_count{_end(dataset, field)}")
         if counts is not None and field.name != counts.name and "class" in field.dims:
-            field = field.assign_coords(n=counts.max([dim for dim in counts.dims if dim != "class"]))
+            field = field.assign_coords(n=counts.max([dim for dim in counts.dims if dim not in _CASES]).load())
         return field
 
     def _contour_field(self, context: Context) -> xr.DataArray:
@@ -170,9 +171,19 @@ class Maps(OutputStage):
         return self._averaged(self._selected(contours, strict=False))
 
     def _averaged(self, field: xr.DataArray) -> xr.DataArray:
-        if "network" in field.dims and self.networks == "mean":
-            return field.mean("network", keep_attrs=True)
-        return field
+        """The mean over networks; ``n`` becomes text where they have different numbers of cases."""
+        import numpy as np
+
+        if "network" not in field.dims or self.networks == "each":
+            return field
+        mean = field.mean("network", keep_attrs=True)
+        if "n" not in field.coords or "network" not in field["n"].dims:
+            return mean
+        fewest, most = field["n"].variable.min("network"), field["n"].variable.max("network")
+        told = [low if low == high else f"{low} to {high}" for low, high in zip(fewest.values.flat, most.values.flat)]
+        counts = np.empty(len(told), dtype=object)
+        counts[:] = told
+        return mean.assign_coords(n=(fewest.dims, counts.reshape(fewest.shape)))
 
     def _selected(self, field: xr.DataArray, *, strict: bool) -> xr.DataArray:
         """The values asked for; a coordinate that the field lacks is passed over unless ``strict``."""

@@ -74,6 +74,24 @@ def test_networks_are_averaged_and_cases_counted(composite, tmp_path, drawn):
     assert field["n"].values.tolist() == [7, 5]
 
 
+def test_a_panel_tells_the_cases_of_its_own_target_class_and_network(tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(geoxai.plotting.maps, "save_figure", lambda figure, *_: figures.append(figure))
+    dims = ("network", "target", "class", "channel", "lat", "lon")
+    used = np.array([[[4, 0], [3, 9]], [[5, 0], [3, 8]]])
+    counts = np.broadcast_to(used[..., None, None, None], (2, 2, 2, 1, 9, 18)).astype("int32")
+    data = xr.Dataset(
+        {"relevance_mean": (dims, np.ones(counts.shape)), "relevance_count": (dims, counts)},
+        coords={"class": ["cold", "warm"], "target": ["x", "y"], "channel": ["sst"], "lat": LAT, "lon": LON},
+    )
+    for options in ({}, {"networks": "each", "select": {"network": 1}}, {"select": {"target": "y"}}):
+        Maps.model_validate(options).write(Context("maps", tmp_path, {"from": data}))
+    titles = [[axes.get_title().split(", n = ") for axes in figure.axes if axes.get_title()] for figure in figures]
+    assert titles[0] == [["x, cold", "4 to 5"], ["x, warm", "0"], ["y, cold", "3"], ["y, warm", "8 to 9"]]
+    assert titles[1] == [["x, cold", "5"], ["x, warm", "0"], ["y, cold", "3"], ["y, warm", "8"]]
+    assert titles[2] == [["cold", "3"], ["warm", "8 to 9"]]
+
+
 def test_each_network_may_have_its_row(composite, tmp_path, drawn):
     stage = Maps(networks="each", panels=["network", "class"], variable="relevance_std")
     stage.write(Context("maps", tmp_path, {"from": composite}))
