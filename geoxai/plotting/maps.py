@@ -148,7 +148,7 @@ class _Fields:
             sizes = ", ".join(f"{d} ({data.sizes[d]})" for d in (left or keep))
             raise OptionError(
                 f"panels cannot be drawn over {sizes}: one or two dims are possible, (rows, columns)",
-                fix="select one value of the others, or average over them",
+                fix="select one value of the others",
                 option="select" if left else "panels",
             )
         data = data.squeeze([d for d in data.dims if d not in space and d not in keep])

@@ -17,9 +17,11 @@ from geoxai.storage.files import replaced
 
 if TYPE_CHECKING:
     import xarray as xr
+    from matplotlib.figure import Figure
 
 _MAPPED = ("composite", "relevance", "prediction", "grid", "samples")
 _CASES = ("network", "target", "class")
+MOST_FIGURES = 20
 _LISTED = 12  # values of a coordinate that are listed where one was not found
 _PREFERRED = ("relevance_mean", "relevance", "prediction", "inputs")
 
@@ -49,8 +51,10 @@ class Contours(BaseModel):
 class Maps(OutputStage):
     """Maps with coastlines: panels over one or two dims that share one colour scale.
 
-    The figure is `figures/<stage>.png` (and `.pdf`). Colours are symmetric about 0 where the field has both signs;
-    cells without data, such as land, are grey. Several retrained networks are averaged unless `networks: each`.
+    The figure is `figures/<stage>.png` (and `.pdf`). With three dims of panels there is one figure for each value of
+    the first, `figures/<stage>.<value>.png`, each with colours of its own. Colours are symmetric about 0 where the
+    field has both signs; cells without data, such as land, are grey. Several retrained networks are averaged unless
+    `networks: each`.
     """
 
     use: ClassVar[str] = "plot.maps"
@@ -64,7 +68,8 @@ class Maps(OutputStage):
     )
     panels: str | list[str] | None = Field(
         None,
-        description="Dim of the panels, or [rows, columns]. Default: every dim with several values but lat and lon.",
+        description="Dim of the panels, or [rows, columns]. Default: every dim with several values but lat and lon; of "
+        "three, the first is that of the figures.",
     )
     select: dict[str, Value | list[Value]] = Field(
         {},
@@ -114,17 +119,89 @@ class Maps(OutputStage):
             known += [str(dim) for dim in field.dims if dim not in field.coords]
             if name not in known:
                 raise OptionError(unknown("dim to select from", name, known or ["none"]), option=f"select.{name}")
+        self._check_sizes(self._sizes_after_select(field))
         if self.contours is not None:
             self._contour_field(context)
 
-    def write(self, context: Context) -> list[Path]:
-        from geoxai.plotting.maps import plot_maps, save_figure
+    def _sizes_after_select(self, field: xr.DataArray) -> dict[str, int]:
+        """The least sizes of dims that are left with several values, as far as they are known without values."""
+        sizes = {str(dim): size for dim, size in field.sizes.items() if dim not in _space(field)}
+        for name, wanted in self.select.items():
+            dim = name if name in field.dims else str(field[name].dims[0])
+            if dim in sizes:
+                sizes[dim] = min(sizes[dim], len(wanted) if isinstance(wanted, list) else 1)
+        if self.networks == "mean":
+            sizes.pop("network", None)
+        return {dim: size for dim, size in sizes.items() if size > 1}
 
-        field = self._averaged(self._selected(self._field(context), strict=True))
-        figure = plot_maps(
+    def _check_sizes(self, sizes: dict[str, int]) -> None:
+        """Refuse dims that are more than panels, or more than figures and panels, can show."""
+        panels = [self.panels] if isinstance(self.panels, str) else self.panels
+        left = [dim for dim in sizes if dim not in panels] if panels is not None else list(sizes)[:-3]
+        first = next(iter(sizes), "")
+        if panels is None and len(sizes) == 3 and first != "sample" and sizes[first] > MOST_FIGURES:
+            left = [first]  # how many samples there will be is not known before
+        if left:
+            of_each = "" if panels is None else f" beside panels over {', '.join(panels)}"
+            told = ", ".join(f"{dim} ({size})" for dim, size in sizes.items())
+            raise OptionError(
+                f"the maps have several values along {told}: too many to draw{of_each}",
+                fix="take one value with " + ", ".join(f"select: {{{dim}: ...}}" for dim in left),
+                option="select",
+            )
+
+    def write(self, context: Context) -> list[Path]:
+        from geoxai.plotting.maps import save_figure
+
+        whole = self._field(context)
+        field = self._averaged(self._selected(whole, strict=True))
+        contours = self._contour_lines(context, field)
+        figures = {}
+        for name, part in self._by_figure(field).items():
+            lines = None if contours is None else _alike(contours, part)
+            figures[name] = self._figure(part, lines, [str(dim) for dim in whole.dims if dim not in part.dims])
+        paths = []
+        for name, figure in figures.items():
+            for kind in dict.fromkeys([self.format] if isinstance(self.format, str) else self.format):
+                stream = BytesIO()
+                save_figure(figure, stream, kind)
+                paths.append(context.run_dir / "figures" / f"{context.stage}{name}.{kind}")
+                with replaced(paths[-1]) as file:
+                    file.write_bytes(stream.getvalue())
+        return paths
+
+    def _by_figure(self, field: xr.DataArray) -> dict[str, xr.DataArray]:
+        """The field of each figure by the end of the name of its file; one where two dims of panels suffice."""
+        import numpy as np
+
+        sizes = {str(dim): field.sizes[dim] for dim in field.dims if dim not in _space(field) and field.sizes[dim] > 1}
+        if self.panels is not None or len(sizes) < 3:
+            return {"": field}
+        self._check_sizes(sizes)
+        first = next(iter(sizes))
+        if sizes[first] > MOST_FIGURES:
+            raise OptionError(
+                f"one figure for each of {sizes[first]} values of {first} is more than are drawn ({MOST_FIGURES})",
+                fix=f"take some with select: {{{first}: [...]}}",
+                option="select",
+            )
+        if first not in field.coords:
+            field = field.assign_coords({first: np.arange(sizes[first])})
+        values = [re.sub(r"[^\w-]+", "_", _short(_comparable(value))) for value in field[first].values]
+        ends = values if len(set(values)) == len(values) else range(len(values))
+        return {f".{end}": field.isel({first: place}) for place, end in enumerate(ends)}
+
+    def _figure(self, field: xr.DataArray, contours: xr.DataArray | None, selected: list[str]) -> Figure:
+        """One figure; where panels have titles of their own, that of the figure is what was ``selected``."""
+        from geoxai.plotting.maps import plot_maps
+        from geoxai.plotting.titles import selection_title
+
+        several = any(field.sizes[dim] > 1 for dim in field.dims if dim not in _space(field))
+        chosen = selection_title(field, selected) if several else ""
+        return plot_maps(
             field,
             panels=self.panels,
-            contours=self._contour_lines(context, field),
+            contours=contours,
             levels=self.contours.levels if self.contours else 6,
             center_lon=self.center_lon,
             extent=self.extent,
@@ -132,18 +209,10 @@ class Maps(OutputStage):
             vmin=self.vmin,
             vmax=self.vmax,
             cmap=self.cmap,
-            title=self.title,
+            title=", ".join(filter(None, (self.title, chosen))) or None,
             label=self.label,
             columns=self.columns,
         )
-        paths = []
-        for kind in dict.fromkeys([self.format] if isinstance(self.format, str) else self.format):
-            stream = BytesIO()
-            save_figure(figure, stream, kind)
-            paths.append(context.run_dir / "figures" / f"{context.stage}.{kind}")
-            with replaced(paths[-1]) as part:
-                part.write_bytes(stream.getvalue())
-        return paths
 
     def _field(self, context: Context) -> xr.DataArray:
         """The field of the maps; coordinate ``n`` is the cases of a class, target and network, the most of any cell."""
@@ -235,6 +304,15 @@ def _at_times(contours: xr.DataArray, time: xr.DataArray) -> xr.DataArray:
     (dim,) = time.dims
     taken = contours.isel(time=places).drop_vars("time").swap_dims(time=dim)
     return taken.assign_coords({dim: time[dim]} if dim in time.coords else {})
+
+
+def _alike(contours: xr.DataArray, field: xr.DataArray) -> xr.DataArray:
+    """Contours at the values that the field has been taken at, along dims that both had."""
+    for dim in contours.dims:
+        if dim in field.coords and not field[dim].dims and dim in contours.indexes:
+            (place,) = contours.indexes[dim].get_indexer([field[dim].item()])
+            contours = contours if place < 0 else contours.isel({dim: int(place)})
+    return contours
 
 
 def _space(field: xr.DataArray) -> set[Any]:

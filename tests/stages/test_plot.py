@@ -196,6 +196,51 @@ def test_a_failed_figure_leaves_nothing(composite, tmp_path):
     assert not (tmp_path / "figures").exists()
 
 
+@pytest.fixture
+def targets(composite) -> xr.Dataset:
+    """A composite over target, class and channel of a single network."""
+    one = composite.isel(network=0, channel=0, drop=True)
+    channels = xr.concat([one, 2 * one, 3 * one], xr.DataArray(["sst", "slp", "z"], dims="channel", name="channel"))
+    both = xr.concat([channels, -channels], xr.DataArray(["peaks 0", "peaks 1"], dims="target", name="target"))
+    return both.transpose("target", "class", "channel", ...)
+
+
+def test_a_third_dim_gives_several_figures(targets, tmp_path, drawn):
+    stage, context = Maps.model_validate({"contours": {}}), Context("maps", tmp_path, {"from": targets})
+    stage.skeleton(context)
+    paths = stage.write(context)
+    assert [path.name for path in paths] == ["maps.peaks_0.png", "maps.peaks_1.png"]
+    for place, (field, kwargs) in enumerate(drawn):
+        np.testing.assert_array_equal(field, targets["relevance_mean"][place])
+        np.testing.assert_array_equal(kwargs["contours"], targets["inputs_mean"][place])
+        assert kwargs["title"] == f"peaks {place}"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"panels": ["class", "channel"]}, r"target \(2\).*beside panels over class, channel"),
+        ({"networks": "each"}, r"network \(2\), target \(2\), class \(2\), channel \(3\)"),
+    ],
+)
+def test_more_dims_than_can_be_drawn_are_told_while_planning(targets, tmp_path, options, words):
+    networks = xr.concat([targets, targets], "network")
+    with pytest.raises(OptionError, match=words) as error:
+        Maps.model_validate(options).skeleton(Context("maps", tmp_path, {"from": networks}))
+    dim = "network" if "networks" in options else "target"
+    assert error.value.fix == f"take one value with select: {{{dim}: ...}}"
+    chosen = Maps.model_validate(options | {"select": {dim: 0 if dim == "network" else "peaks 0"}})
+    chosen.skeleton(Context("maps", tmp_path, {"from": networks}))
+    assert chosen.write(Context("maps", tmp_path, {"from": networks}))
+
+
+def test_what_was_selected_is_told_once_over_several_panels(relevance, tmp_path, drawn):
+    two = xr.concat([relevance[["relevance"]]] * 2, xr.DataArray(["sst", "slp"], dims="channel", name="channel"))
+    Maps(select={"time": "1998-03"}).write(Context("maps", tmp_path, {"from": two}))
+    Maps(select={"time": "1998-03"}).write(Context("maps", tmp_path, {"from": relevance}))
+    assert [kwargs["title"] for _, kwargs in drawn] == ["1998-03-01", None]  # alone, a panel says it itself
+
+
 def test_an_unknown_colour_map_is_refused():
     with pytest.raises(ValidationError, match="did you mean 'viridis'"):
         Maps(cmap="virids")
