@@ -100,18 +100,21 @@ class Composite(ReducedStage):
 
         relevance = self._relevance(context)
         classes, physical = self._select(context, relevance).classes, self._samples(context) is not None
-        found = {name: self._sketched(part["relevance"], classes, physical) for name, part in parts(relevance).items()}
+        found = {
+            name: self._sketched(part["relevance"], classes, physical, bool(name))
+            for name, part in parts(relevance).items()
+        }
         return together(found, like=relevance)
 
-    def _sketched(self, maps: xr.DataArray, classes: tuple[str, ...], physical: bool) -> xr.Dataset:
-        """The composite of one input, without values."""
+    def _sketched(self, maps: xr.DataArray, classes: tuple[str, ...], physical: bool, several: bool) -> xr.Dataset:
+        """The composite of one input (of ``several``), without values."""
         import dask.array
         import numpy as np
 
         dims = [*(dim for dim in maps.dims if dim in LEADING), "class", *self._cells(maps)]
         shape = [len(classes) if dim == "class" else maps.sizes[dim] for dim in dims]
         template = maps.coords.to_dataset().drop_dims("sample").compute().assign_coords(self._class_coordinate(classes))
-        for name, attrs in self._variables(maps, physical).items():
+        for name, attrs in self._variables(maps, physical, several).items():
             dtype = np.int32 if name == "relevance_count" else np.float64
             template[name] = (dims, dask.array.zeros(shape, dtype=dtype, chunks=-1), attrs)
         return template
@@ -158,7 +161,7 @@ class Composite(ReducedStage):
         found = {}
         for name, part in parts(relevance).items():
             of_input = over_targets([result[name] for result in merged], relevance)
-            found[name] = self._described(of_input, part["relevance"], selection)
+            found[name] = self._described(of_input, part["relevance"], selection, bool(name))
         return together(found, like=relevance)
 
     def _merged(self, context: Context, relevance: xr.Dataset, partials: Iterable[xr.Dataset]) -> dict[str, xr.Dataset]:
@@ -239,7 +242,7 @@ class Composite(ReducedStage):
             found[name] = physical.where(taken["valid"]).transpose(*taken["inputs"].dims).load()
         return found
 
-    def _described(self, result: xr.Dataset, maps: xr.DataArray, selection: Selection) -> xr.Dataset:
+    def _described(self, result: xr.Dataset, maps: xr.DataArray, selection: Selection, several: bool) -> xr.Dataset:
         """The composite with coordinates and attributes, without classes that no sample has."""
         import numpy as np
 
@@ -251,7 +254,7 @@ class Composite(ReducedStage):
             result = result.isel(network=0, drop=True)
         if "target" in maps.dims:
             result = result.transpose(*(dim for dim in maps.dims if dim in LEADING), "class", ...)
-        for name, attrs in self._variables(maps, physical="inputs_mean" in result).items():
+        for name, attrs in self._variables(maps, "inputs_mean" in result, several).items():
             result[name].attrs = attrs
         result["n_events"].attrs = {"long_name": "events with a sample in the composite", "units": "1"}
         return result.assign_attrs(
@@ -266,11 +269,11 @@ class Composite(ReducedStage):
 
         return {"class": ("class", np.array(classes, dtype=object), {"long_name": "class of the samples"})}
 
-    def _variables(self, maps: xr.DataArray, physical: bool) -> dict[str, dict[str, str]]:
+    def _variables(self, maps: xr.DataArray, physical: bool, several: bool) -> dict[str, dict[str, str]]:
         """Names and attributes of the maps of the composite."""
         units = {"percent": "%", "none": str(maps.attrs.get("units", "1"))}.get(self.normalize, "1")
         unweighted = {"comment": "relevance is a sum over inputs; it is not weighted by area"}
-        each = _NORMALIZED[self.normalize]
+        each = _NORMALIZED[self.normalize] + (" over all inputs" if several and self.normalize in _OVER_INPUTS else "")
         variables = {
             "relevance_mean": {"long_name": f"mean relevance{each}", "units": units} | unweighted,
             "relevance_std": {"long_name": f"standard deviation over samples of relevance{each}", "units": units},
@@ -294,6 +297,7 @@ _NORMALIZED = {
     "target": ", each map divided by its explained value",
     "none": "",
 }
+_OVER_INPUTS = ("max", "l1", "percent", "sum")
 
 
 STAGES: tuple[type[Stage], ...] = (Composite,)

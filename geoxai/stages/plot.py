@@ -274,8 +274,11 @@ def _end(dataset: xr.Dataset, field: xr.DataArray) -> str:
 
 
 def _variable(dataset: xr.Dataset, wanted: str | None, preferred: Sequence[str], option: str) -> xr.DataArray:
-    """A variable with lat and lon: the one named, else the first preferred, else the only one."""
-    from geoxai.grid.several import plain
+    """A variable with lat and lon: the one named, else the first preferred, else the only one.
+
+    Its long_name says of which input it is, where there are several.
+    """
+    from geoxai.grid.several import ends_of, plain
 
     fields = {str(name): plain(array) for name, array in dataset.data_vars.items()}
     maps = [name for name, field in fields.items() if {"lat", "lon"} <= set(field.coords)]
@@ -288,7 +291,11 @@ def _variable(dataset: xr.Dataset, wanted: str | None, preferred: Sequence[str],
         )
     if found not in maps:
         raise OptionError(unknown("variable", found, maps or ["none with lat and lon"]), option=option)
-    return fields[found]
+    field = fields[found]
+    ends = [end for end in ends_of(dataset) if f"channel{end}" in dataset[found].dims and end]
+    if ends and "long_name" in field.attrs:
+        field = field.assign_attrs(long_name=f"{ends[0].removeprefix('_')}: {field.attrs['long_name']}")
+    return field
 
 
 def _at_times(contours: xr.DataArray, time: xr.DataArray) -> xr.DataArray:

@@ -119,6 +119,8 @@ def check_composite(run, maps, samples):
     """One norm for all inputs of a sample: their relevances stay comparable."""
     found, numbers = store(run, "composite"), json.loads((run / "composite.json").read_text())
     names = ("surface", "upper")
+    told = found["relevance_mean_upper"].attrs["long_name"]
+    assert told == "mean relevance, each map divided by its sum of |relevance| over all inputs"
     size = sum(abs(maps[f"relevance_{n}"].astype(float)).sum(maps[f"relevance_{n}"].dims[1:]) for n in names)
     for number, class_ in enumerate(found["class"].values):
         members = (maps["label"] == number).values

@@ -241,6 +241,16 @@ def test_what_was_selected_is_told_once_over_several_panels(relevance, tmp_path,
     assert [kwargs["title"] for _, kwargs in drawn] == ["1998-03-01", None]  # alone, a panel says it itself
 
 
+def test_the_label_says_which_of_several_inputs_is_shown(composite, tmp_path, drawn):
+    of_input = {name: f"{name}_upper" for name in ("relevance_mean", "relevance_count", "inputs_mean", "channel")}
+    inputs = composite.drop_vars("relevance_std").rename(of_input).assign_attrs(network_inputs="upper surface")
+    options = {"variable": "relevance_mean_upper", "contours": {}}
+    Maps.model_validate(options).write(Context("maps", tmp_path, {"from": inputs}))
+    ((field, kwargs),) = drawn
+    assert field.attrs["long_name"] == "upper: mean relevance"
+    assert kwargs["contours"].attrs["long_name"] == "upper: sea surface temperature anomaly"
+
+
 def test_an_unknown_colour_map_is_refused():
     with pytest.raises(ValidationError, match="did you mean 'viridis'"):
         Maps(cmap="virids")
