@@ -68,10 +68,10 @@ def units_of(samples: xr.Dataset, task: str) -> str:
     return "" if task == "classification" else str(samples["target"].attrs.get("units", ""))
 
 
-def splits_of(samples: xr.Dataset, task: str) -> dict[str, np.ndarray]:
+def splits_of(samples: xr.Dataset, task: str, unsplit: str = "train") -> dict[str, np.ndarray]:
     """Sample indices of each split that has any; samples without a target are left out.
 
-    Where nothing is split, all samples are ``train``.
+    Where nothing is split, all samples are under ``unsplit``.
     """
     n = samples.sizes["sample"]
     known = np.ones(n, bool)
@@ -81,7 +81,7 @@ def splits_of(samples: xr.Dataset, task: str) -> dict[str, np.ndarray]:
         known = np.isfinite(samples["target"].values)
     split = samples["split"].values if "split" in samples.variables else np.full(n, -1)
     if (split < 0).all():
-        split = np.zeros(n)
+        return {unsplit: np.flatnonzero(known)} if known.any() else {}
     members = {name: np.flatnonzero(known & (split == i)) for i, name in enumerate(SPLITS)}
     return {name: index for name, index in members.items() if index.size}
 
@@ -112,13 +112,15 @@ def evaluate(
     classes: tuple[str, ...],
     predicted: Callable[[np.ndarray], np.ndarray],
     networks: int,
+    unsplit: str = "train",
 ) -> dict[str, Any]:
     """Scores of every network on every split, and their spread.
 
-    ``predicted`` gives the predictions ``(network, sample, ...)`` of the samples at some indices.
+    ``predicted`` gives the predictions ``(network, sample, ...)`` of the samples at some indices; ``unsplit`` as in
+    ``splits_of``.
     """
     members: list[dict[str, Any]] = [{} for _ in range(networks)]
-    for split, index in splits_of(samples, task).items():
+    for split, index in splits_of(samples, task, unsplit).items():
         tallies = [tally(task, classes) for _ in range(networks)]
         for block in blocks(samples, index):
             truth = truth_of(samples.isel(sample=block), task)

@@ -21,7 +21,7 @@ class Predict(StoredStage):
 
     Classifiers give `prediction` (the class), `probability` of each class and `confidence`, the highest of them; other
     networks values or images in target units. Results keep the samples' coordinates, and a dim `network` where there
-    are several. Scores per split, network by network, stand in `<stage>.json`.
+    are several. Scores per split, network by network, stand in `<stage>.json`, under `all` where nothing is split.
     """
 
     use: ClassVar[str] = "predict"
@@ -78,7 +78,7 @@ class Predict(StoredStage):
             found = result["prediction"].isel(sample=index).values
             return found if networks.dims else found[None]
 
-        scores = evaluate(samples, networks.task, networks.classes, predicted, len(networks.modules))
+        scores = evaluate(samples, networks.task, networks.classes, predicted, len(networks.modules), "all")
         return {"task": networks.task, "classes": list(networks.classes)} | scores
 
 

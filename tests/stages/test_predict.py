@@ -122,6 +122,15 @@ def test_samples_without_labels_are_predicted_without_scores(tmp_path):
     assert stage.summarise(where, filled(stage, where)) is None
 
 
+def test_scores_without_a_split_are_of_all_samples(tmp_path):
+    data = samples()
+    for unsplit in (data.drop_vars("split"), data.assign(split=data["split"] * 0 - 1)):
+        where = context(tmp_path, from_=unsplit, model=networks(Signal()))
+        (scores,) = Predict().summarise(where, Predict().compute(where, 0, data.sizes["sample"]))["networks"]
+        assert list(scores) == ["all"]
+        assert scores["all"]["samples"] == data.sizes["sample"]
+
+
 def test_samples_a_network_does_not_take_are_told_while_planning(tmp_path):
     small = samples().isel(lat=slice(0, 4))
     with pytest.raises(OptionError, match=r"4 lat.*8 lon"):
