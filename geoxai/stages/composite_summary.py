@@ -46,6 +46,8 @@ def numbers_of(result: xr.Dataset, regions: list[str]) -> xr.Dataset:
 
 def with_shares(numbers: dict[str, xr.Dataset], result: xr.Dataset) -> dict[str, xr.Dataset]:
     """The numbers of several inputs with the share of |relevance| that each of them has."""
+    import xarray as xr
+
     from geoxai.grid.several import parts
 
     means = {name: part["relevance_mean"].reset_coords(drop=True) for name, part in parts(result).items()}
@@ -53,7 +55,8 @@ def with_shares(numbers: dict[str, xr.Dataset], result: xr.Dataset) -> dict[str,
         name: abs(mean).sum([dim for dim in mean.dims if dim not in (*LEADING, "class")])
         for name, mean in means.items()
     }
-    whole = sum(sizes.values())
+    whole = sum(sizes.values(), start=xr.zeros_like(next(iter(sizes.values()))))
+    whole = whole.where(whole > 0)  # a class without a sample has no shares
     return {name: found.assign(input_share=sizes[name] / whole) for name, found in numbers.items()}
 
 

@@ -2,12 +2,15 @@
 
 import json
 import logging
+import warnings
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from geoxai.errors import OptionError
 from geoxai.stages.composite import Composite
+from geoxai.stages.composite_summary import with_shares
 from geoxai.stages.explain import Gradient, Lrp
 from geoxai.stages.stage import Context
 from tests.stages.test_explain import CLASSES, build, networks, samples
@@ -76,6 +79,23 @@ def test_warnings_name_their_stage_and_target(tmp_path, caplog):
     assert all(record.getMessage().startswith("composite: ") for record in caplog.records)
     with pytest.raises(OptionError, match="cancel in a sum"):
         composite(tmp_path, Composite(where="all", normalize="sum"), relevance, data)
+
+
+def test_a_class_without_a_sample_is_summarised_without_a_division_by_zero(tmp_path):
+    inputs = {name: xr.DataArray(np.zeros((2, 3, 4)), dims=("class", "lat", "lon")) for name in ("a", "b")}
+    for number, array in enumerate(inputs.values(), 1):
+        array[1] = number
+    result = xr.Dataset(
+        {f"relevance_mean_{name}": array.expand_dims({f"channel_{name}": ["x"]}) for name, array in inputs.items()},
+        {"class": ["cold", "warm"], "lat": [-10.0, 0, 10], "lon": [0.0, 90, 180, 270]},
+        {"network_inputs": "a b"},
+    ).chunk()
+    empty = {name: xr.Dataset(coords={"class": result["class"]}) for name in inputs}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        shares = {name: found["input_share"].values for name, found in with_shares(empty, result).items()}
+    np.testing.assert_allclose(shares["a"], [np.nan, 1 / 3])
+    np.testing.assert_allclose(shares["b"], [np.nan, 2 / 3])
 
 
 def test_gradients_have_no_account_and_claim_none(tmp_path, caplog):
