@@ -143,8 +143,6 @@ class Composite(ReducedStage):
         value = block.get("target_value")
         maps, empty = normalize_together(relevance, self.normalize, value)
         used = selection.wanted & ~empty
-        if value is not None:  # missing where a sample has no such pixel
-            used = used & value.notnull().reset_coords(drop=True)
         sums = {
             name: partial_sums(array, selection.group, used, selection.steps, len(selection.classes), fields.get(name))
             for name, array in maps.items()

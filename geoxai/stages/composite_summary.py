@@ -12,6 +12,11 @@ log = logging.getLogger("geoxai.composite")
 
 FEW_EVENTS = 10
 LEADING = ("network", "target")
+_LEFT_OUT = {
+    "n_nonpositive": "explained value not positive",
+    "n_absent": "no pixel met `where`",
+    "n_empty": "no relevance at all",
+}
 
 
 def by_target(dataset: xr.Dataset) -> list[xr.Dataset]:
@@ -99,8 +104,8 @@ def warn(counts: xr.Dataset, stage: str) -> None:
                 log.warning("%s: no sample is left for the composite of %s%s", stage, told, _of_network(of_class))
             elif events < FEW_EVENTS:
                 log.warning("%s: the composite of %s rests on %d events: too few to generalise", stage, told, events)
-            for key, reason in (("n_nonpositive", "explained value not positive"), ("n_empty", "no relevance at all")):
-                if int(of_class[key].max()):
+            for key, reason in _LEFT_OUT.items():
+                if key in of_class and int(of_class[key].max()):
                     left = ", ".join(map(str, of_class[key].values.reshape(-1)))
                     log.warning("%s: left out of the composite of %s: %s maps (%s)", stage, told, left, reason)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator
@@ -14,6 +15,8 @@ from geoxai.stages.stage import Context, Layout, Reference, Stage, StoredStage
 if TYPE_CHECKING:
     import numpy as np
     import xarray as xr
+
+log = logging.getLogger("geoxai.pixels")
 
 ABOUT = {
     "row": "row of the pixel on the grid of the samples, -1 where there is none",
@@ -103,6 +106,12 @@ class SelectPixels(StoredStage):
         dims = (*(("network",) if several else ()), "sample", "pixel")
         arrays = {name: np.stack([m[name] for m in members]) for name in members[0]}
         return xr.Dataset({name: (dims, a if several else a[0]) for name, a in arrays.items()})
+
+    def summarise(self, context: Context, result: xr.Dataset) -> None:
+        """No numbers; tells where there is nothing to explain."""
+        if int(result["row"].max()) < 0:
+            met = f" meets where: {self.where}" if self.where else " can be taken"
+            log.warning("%s: no pixel of any sample%s", context.stage, met)
 
     def _pick(self, score: xr.DataArray, allowed: xr.DataArray, network: int) -> dict[str, np.ndarray]:
         """Pixels of one network's images."""

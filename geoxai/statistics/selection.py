@@ -23,14 +23,16 @@ class Selection:
     """Samples in the order of time; arrays over ``([network,] sample)``.
 
     ``group``: position in ``classes``, -1 none. ``where``: the conditions hold. ``nonpositive``: the explained value
-    is not positive under a rule that presumes it. ``correct``: the predicted class is the label (None where that has
-    no meaning). ``steps`` (sample,): ``events.time_steps``. ``conditions``: what was asked, in words.
+    is not positive under a rule that presumes it. ``absent``: there is no explained value, as the sample has no such
+    pixel (None where the values are not known). ``correct``: the predicted class is the label (None where that has no
+    meaning). ``steps`` (sample,): ``events.time_steps``. ``conditions``: what was asked, in words.
     """
 
     classes: tuple[str, ...]
     group: xr.DataArray
     where: xr.DataArray
     nonpositive: xr.DataArray
+    absent: xr.DataArray | None
     correct: xr.DataArray | None
     steps: np.ndarray
     conditions: tuple[str, ...]
@@ -38,16 +40,19 @@ class Selection:
     @property
     def wanted(self) -> xr.DataArray:
         """Samples that count unless their map is empty."""
-        return (self.group >= 0) & self.where & ~self.nonpositive
+        wanted = (self.group >= 0) & self.where & ~self.nonpositive
+        return wanted if self.absent is None else wanted & ~self.absent
 
     def counts(self, used: xr.DataArray) -> dict[str, xr.DataArray]:
-        """Number of samples ``(network, class)``: all; correct; nonpositive and empty among the wanted ones; used."""
+        """Number of samples ``(network, class)``: all; correct; nonpositive, absent, empty among the chosen; used."""
         chosen = {
             "n_all": (xr.ones_like(self.where), "samples of the class"),
             "n_nonpositive": (self.where & self.nonpositive, "selected samples left out: explained value not positive"),
             "n_empty": (self.wanted & ~used, "selected samples left out: nothing to normalise by"),
             "n_used": (used, "samples in the composite"),
         }
+        if self.absent is not None:
+            chosen["n_absent"] = (self.where & self.absent, "selected samples left out: they have no such pixel")
         if self.correct is not None:
             chosen["n_correct"] = (self.correct, "samples of the class predicted correctly")
         counts = {name: self._count(which, used) for name, (which, _) in chosen.items()}
@@ -99,6 +104,7 @@ def select_samples(
         group=group.reset_coords(drop=True),
         where=holds.reset_coords(drop=True),
         nonpositive=nonpositive.astype(bool).reset_coords(drop=True),
+        absent=scalars["target_value"].isnull().reset_coords(drop=True) if "target_value" in scalars else None,
         correct=None if correct is None else correct.reset_coords(drop=True),
         steps=time_steps(time, scalars.sizes["sample"]),
         conditions=tuple(f"confidence >= {confidence:g}" if c == "confident" else c for c in conditions),

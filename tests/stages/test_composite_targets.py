@@ -55,7 +55,7 @@ def test_each_target_is_composited_by_itself(tmp_path, count, normalize):
         np.testing.assert_allclose(result["relevance_mean"][0].sel({"class": "el_nino"}), expected, rtol=1e-10)
 
 
-def test_a_target_that_a_sample_does_not_have_is_left_out(tmp_path):
+def test_a_target_that_a_sample_does_not_have_is_left_out(tmp_path, caplog):
     data = samples(30)
     relevance = build(tmp_path, Lrp(target=["la_nina", "el_nino"], score="logit", rules="epsilon"), data, networks())
     there = relevance["sample"] % 3 > 0
@@ -67,6 +67,13 @@ def test_a_target_that_a_sample_does_not_have_is_left_out(tmp_path):
         [(label == k).sum() for k in range(3)],
         [(there.values & (label == k)).sum() for k in range(3)],
     ]
+    assert result["n_absent"].values.tolist() == [[0] * 3, [(~there.values & (label == k)).sum() for k in range(3)]]
+    assert not result["n_empty"].any()
+    assert "no relevance at all" not in caplog.text
+    absent = (~there.values & (label == 1)).sum()
+    assert (
+        f"left out of the composite of neutral for target el_nino: {absent} maps (no pixel met `where`)" in caplog.text
+    )
 
 
 def test_warnings_name_their_stage_and_target(tmp_path, caplog):

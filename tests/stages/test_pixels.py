@@ -83,6 +83,19 @@ def test_conditions_on_samples(tmp_path):
     np.testing.assert_array_equal((store["row"] >= 0).values[:, 0], truth["split"].values == 0)
 
 
+def test_a_condition_that_no_pixel_meets_is_told(tmp_path, caplog):
+    truth = samples(4, kind="image")
+    where = context(tmp_path, "peaks", from_=predictions(truth), samples=truth)
+    for condition, told in (
+        ("prediction > 1e6", ["peaks: no pixel of any sample meets where: prediction > 1e6"]),
+        ("prediction > -1e6", []),
+    ):
+        caplog.clear()
+        stage = SelectPixels(where=condition)
+        assert stage.summarise(where, stage.compute(where, 0, 4)) is None
+        assert [record.getMessage() for record in caplog.records] == told
+
+
 def test_mistakes(tmp_path):
     truth = samples(4, kind="image")
     images = predictions(truth)
