@@ -208,14 +208,14 @@ def _propagate(rule: Rule, crossing: Crossing, relevance: Tensor, ledger: Ledger
 
 def _divide(relevance: Tensor, denominator: Tensor, sample: Tensor, ledger: Ledger, positive: bool = False) -> Tensor:
     """``R / denominator``, 0 where the denominator is 0; the relevance there is lost. R is overwritten. ``positive``:
-    no denominator is negative where it matters.
+    no denominator is negative where it matters, and they may be overwritten, too.
     """
     size = denominator if positive else denominator.abs()
     if bool(size.amin() > 0):
         return relevance.div_(denominator)
     there = only_where_positive(relevance, size)
     ledger.add("lost", relevance.sub_(there), sample)
-    size = size.clamp(min=torch.finfo(size.dtype).tiny)
+    size.clamp_(min=torch.finfo(size.dtype).tiny)
     return there.div_(size if positive else size.copysign_(denominator))
 
 
