@@ -1,10 +1,9 @@
-"""Operators that are linear in the input: dense layers, convolutions, norms, averages, sums and products with
+"""Operators that are linear in the input: dense layers, convolutions, averages, sums and products with
 constants.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,7 +15,7 @@ from geoxai.attribution.lrp.gates import between, gated_matmul, gated_product, i
 from geoxai.attribution.lrp.graph import Refusal, Value, replace_tensors
 from geoxai.attribution.lrp.joining import sum_of_maps
 from geoxai.attribution.lrp.maps import Diagonal, Fixed, channel_shape
-from geoxai.attribution.lrp.merging import with_constant, with_norm
+from geoxai.attribution.lrp.merging import with_constant
 from geoxai.attribution.lrp.nodes import ScaleNode, SumNode, record_index, record_map
 from geoxai.attribution.lrp.operators import Call, broadcast_samples, check_cells, operator, reduced_sample
 from geoxai.attribution.lrp.resampling_operators import bicubic
@@ -182,61 +181,6 @@ def _convolution_parameters(call: Call) -> Any:
 def _tuple(value: Any, length: int) -> tuple[int, ...]:
     values = tuple(value) if isinstance(value, list | tuple) else (value,)
     return values * length if len(values) == 1 else values
-
-
-@operator("batch_norm torch_batch_norm native_batch_norm")
-def batch_norm(call: Call) -> Any:
-    """Batch norm in eval mode: a diagonal linear map with its own bias."""
-
-    def functional(
-        input: Any,
-        running_mean: Any,
-        running_var: Any,
-        weight: Any = None,
-        bias: Any = None,
-        training: bool = False,
-        momentum: float = 0.1,
-        eps: float = 1e-5,
-    ) -> tuple:
-        return input, running_mean, running_var, weight, bias, training, eps
-
-    def native(
-        input: Any,
-        weight: Any,
-        bias: Any,
-        running_mean: Any,
-        running_var: Any,
-        training: bool,
-        momentum: float,
-        eps: float,
-        cudnn_enabled: bool = True,
-    ) -> tuple:
-        return input, running_mean, running_var, weight, bias, training, eps
-
-    def no_training(input: Any, weight: Any, bias: Any, mean: Any, var: Any, momentum: float, eps: float) -> tuple:
-        return input, mean, var, weight, bias, False, eps
-
-    forms: dict[str, Callable] = {"batch_norm": functional, "torch_batch_norm": native}
-    parameters = forms.get(call.name, no_training)
-    x, mean, variance, weight, bias, training, eps = call.bind(parameters)
-    value = call.value(x)
-    if value is None or training or mean is None or variance is None:
-        raise Refusal("it normalises with statistics of the batch, which mixes samples", "call model.eval() first")
-    shape = channel_shape(x.ndim, 1)
-    scale = (variance + eps).rsqrt() * (1 if weight is None else weight)
-    shift = (0 if bias is None else bias) - mean * scale
-    diagonal = Diagonal(scale.reshape(shape), shift.reshape(shape), call.tape.cache)
-    result = call.run()
-    z = result if isinstance(result, Tensor) else result[0]
-    path = call.tape.paths.get(id(weight), call.tape.module_path() + ".weight").rpartition(".")[0]
-    if call.tape.rules.folds(path):
-        folded = with_norm(call.tape, value, scale, shift, z, path)
-        if folded is not None:
-            call.tape.track(z, folded)
-            return result
-    record_map(call.tape, "batch_norm", "norm", x, diagonal, z, value.sample)
-    call.tape.nodes[-1].path = path
-    return result
 
 
 @operator(

@@ -1,11 +1,12 @@
-"""Norms with statistics of the sample itself: layer, group, instance and root-mean-square norm.
+"""Norms: batch norm, and those with statistics of the sample itself: layer, group, instance, root-mean-square norm.
 
-The standard deviation stands as it is, a gate that takes no relevance (the LN-rule of Ali et al. 2022); what is left,
-centring and scaling, is a linear map with a bias of its own, so that relevance is conserved.
+Of the latter, the standard deviation stands as it is, a gate that takes no relevance (the LN-rule of Ali et al. 2022);
+what is left, centring and scaling, is a linear map with a bias of its own, so that relevance is conserved.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor
 from geoxai.attribution.lrp.further_maps import Centred
 from geoxai.attribution.lrp.graph import Refusal
 from geoxai.attribution.lrp.maps import Diagonal, LinearMap, channel_shape
+from geoxai.attribution.lrp.merging import with_norm
 from geoxai.attribution.lrp.nodes import record_map
 from geoxai.attribution.lrp.operators import Call, operator
 
@@ -128,4 +130,59 @@ def _norm(call: Call, x: Tensor, linear: LinearMap, axes: tuple[int, ...]) -> An
     result = call.run()
     z = result if isinstance(result, Tensor) else result[0]
     record_map(call.tape, call.name, "norm", x, linear, z, value.sample)
+    return result
+
+
+@operator("batch_norm torch_batch_norm native_batch_norm")
+def batch_norm(call: Call) -> Any:
+    """Batch norm in eval mode: a diagonal linear map with its own bias."""
+
+    def functional(
+        input: Any,
+        running_mean: Any,
+        running_var: Any,
+        weight: Any = None,
+        bias: Any = None,
+        training: bool = False,
+        momentum: float = 0.1,
+        eps: float = 1e-5,
+    ) -> tuple:
+        return input, running_mean, running_var, weight, bias, training, eps
+
+    def native(
+        input: Any,
+        weight: Any,
+        bias: Any,
+        running_mean: Any,
+        running_var: Any,
+        training: bool,
+        momentum: float,
+        eps: float,
+        cudnn_enabled: bool = True,
+    ) -> tuple:
+        return input, running_mean, running_var, weight, bias, training, eps
+
+    def no_training(input: Any, weight: Any, bias: Any, mean: Any, var: Any, momentum: float, eps: float) -> tuple:
+        return input, mean, var, weight, bias, False, eps
+
+    forms: dict[str, Callable] = {"batch_norm": functional, "torch_batch_norm": native}
+    parameters = forms.get(call.name, no_training)
+    x, mean, variance, weight, bias, training, eps = call.bind(parameters)
+    value = call.value(x)
+    if value is None or training or mean is None or variance is None:
+        raise Refusal("it normalises with statistics of the batch, which mixes samples", "call model.eval() first")
+    shape = channel_shape(x.ndim, 1)
+    scale = (variance + eps).rsqrt() * (1 if weight is None else weight)
+    shift = (0 if bias is None else bias) - mean * scale
+    diagonal = Diagonal(scale.reshape(shape), shift.reshape(shape), call.tape.cache)
+    result = call.run()
+    z = result if isinstance(result, Tensor) else result[0]
+    path = call.tape.paths.get(id(weight), call.tape.module_path() + ".weight").rpartition(".")[0]
+    if call.tape.rules.folds(path):
+        folded = with_norm(call.tape, value, scale, shift, z, path)
+        if folded is not None:
+            call.tape.track(z, folded)
+            return result
+    record_map(call.tape, "batch_norm", "norm", x, diagonal, z, value.sample)
+    call.tape.nodes[-1].path = path
     return result
