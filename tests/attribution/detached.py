@@ -13,43 +13,48 @@ import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
+
+def names(text):
+    return frozenset(text.split())
+
+
 # z -> f(z): relevance passes
-ACTIVATIONS = set(
-    "relu relu6 sigmoid hardsigmoid softplus leaky_relu elu selu celu gelu silu mish tanh hardtanh hardswish softsign"
-    " logsigmoid log_sigmoid tanhshrink softshrink hardshrink threshold prelu clamp clamp_min clamp_max clip atan arctan"
-    " asinh arcsinh sinh erf expm1 log1p abs absolute square sqrt pow".split()
+ACTIVATIONS = names(
+    "relu relu6 sigmoid hardsigmoid softplus leaky_relu elu selu celu gelu silu mish tanh hardtanh hardswish softsign "
+    "logsigmoid log_sigmoid tanhshrink softshrink hardshrink threshold prelu clamp clamp_min clamp_max clip atan "
+    "arctan asinh arcsinh sinh erf expm1 log1p abs absolute square sqrt pow"
 )
 # as they are: linear in the input for fixed weights, or a choice of values
-PLAIN = set(
-    "linear addmm conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d convolution avg_pool1d"
-    " avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d _adaptive_avg_pool2d"
-    " max_pool1d max_pool2d max_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d max_pool2d_with_indices"
-    " max min amax amin maximum minimum fmax fmin sort msort topk kthvalue median interpolate upsample_nearest2d"
-    " upsample_bilinear2d upsample_bicubic2d grid_sample unfold fold im2col col2im max_unpool2d batch_norm"
-    " native_batch_norm pad constant_pad_nd reflection_pad2d replication_pad2d mean sum add sub rsub neg cumsum diff"
-    " index_add scatter_add cat concat concatenate stack hstack vstack dstack column_stack where masked_fill setitem copy"
-    " tril triu index_put index_copy index_fill scatter slice_scatter select_scatter masked_scatter diagonal_scatter"
-    " reshape view flatten unflatten ravel permute transpose t T mT H mH movedim moveaxis swapaxes swapdims squeeze"
-    " unsqueeze expand expand_as broadcast_to view_as reshape_as contiguous clone narrow select slice getitem split chunk"
-    " tensor_split hsplit vsplit dsplit unbind split_with_sizes index_select gather take take_along_dim flip fliplr"
-    " flipud roll rot90 repeat tile repeat_interleave diagonal as_strided masked_select index alias channel_shuffle"
-    " pixel_shuffle pixel_unshuffle atleast_1d atleast_2d atleast_3d broadcast_tensors diag diag_embed to type double"
-    " float to_copy nan_to_num dropout feature_dropout alpha_dropout dropout2d lift_fresh addbmm baddbmm addmv positive"
-    " requires_grad zero fill _unsafe_view detach_copy new_tensor".split()
+PLAIN = names(
+    "linear addmm conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d convolution avg_pool1d "
+    "avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d _adaptive_avg_pool2d "
+    "max_pool1d max_pool2d max_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d "
+    "max_pool2d_with_indices max min amax amin maximum minimum fmax fmin sort msort topk kthvalue median interpolate "
+    "upsample_nearest2d upsample_bilinear2d upsample_bicubic2d grid_sample unfold fold im2col col2im max_unpool2d "
+    "batch_norm native_batch_norm pad constant_pad_nd reflection_pad2d replication_pad2d mean sum add sub rsub neg "
+    "cumsum diff index_add scatter_add cat concat concatenate stack hstack vstack dstack column_stack where "
+    "masked_fill setitem copy tril triu index_put index_copy index_fill scatter slice_scatter select_scatter "
+    "masked_scatter diagonal_scatter reshape view flatten unflatten ravel permute transpose t T mT H mH movedim "
+    "moveaxis swapaxes swapdims squeeze unsqueeze expand expand_as broadcast_to view_as reshape_as contiguous clone "
+    "narrow select slice getitem split chunk tensor_split hsplit vsplit dsplit unbind split_with_sizes index_select "
+    "gather take take_along_dim flip fliplr flipud roll rot90 repeat tile repeat_interleave diagonal as_strided "
+    "masked_select index alias channel_shuffle pixel_shuffle pixel_unshuffle atleast_1d atleast_2d atleast_3d "
+    "broadcast_tensors diag diag_embed to type double float to_copy nan_to_num dropout feature_dropout alpha_dropout "
+    "dropout2d lift_fresh addbmm baddbmm addmv positive requires_grad zero fill _unsafe_view detach_copy new_tensor"
 )
-READS = set(
-    "shape size dim ndim numel dtype device layout is_floating_point is_complex is_contiguous stride storage_offset"
-    " requires_grad __len__ __bool__ isnan isinf isfinite eq ne lt le gt ge __eq__ __ne__ __lt__ __le__ __gt__ __ge__"
-    " equal any all argmax argmin argsort zeros_like ones_like empty_like full_like new_zeros new_ones new_empty new_full"
-    " item tolist is_cuda is_leaf grad_fn is_sparse is_quantized is_nested get_device data_ptr bool int long sign"
-    " _assert_tensor_metadata logical_not logical_and logical_or sym_size __contains__ __repr__ __format__ is_mkldnn"
-    " is_same_size".split()
+READS = names(
+    "shape size dim ndim numel dtype device layout is_floating_point is_complex is_contiguous stride storage_offset "
+    "requires_grad __len__ __bool__ isnan isinf isfinite eq ne lt le gt ge __eq__ __ne__ __lt__ __le__ __gt__ __ge__ "
+    "equal any all argmax argmin argsort zeros_like ones_like empty_like full_like new_zeros new_ones new_empty "
+    "new_full item tolist is_cuda is_leaf grad_fn is_sparse is_quantized is_nested get_device data_ptr bool int long "
+    "sign _assert_tensor_metadata logical_not logical_and logical_or sym_size __contains__ __repr__ __format__ "
+    "is_mkldnn is_same_size"
 )
-GATES = set("softmax softmin exp rsqrt reciprocal rsqrt_ _softmax sigmoid hardsigmoid".split())
-CARRY_GATES = set(
-    "reshape view flatten unflatten permute transpose squeeze unsqueeze expand expand_as broadcast_to contiguous clone"
-    " narrow select getitem split chunk unbind mean sum avg_pool2d adaptive_avg_pool2d interpolate cat stack to float"
-    " double masked_fill mT T t movedim index_select gather neg".split()
+GATES = names("softmax softmin exp rsqrt reciprocal rsqrt_ _softmax sigmoid hardsigmoid")
+CARRY_GATES = names(
+    "reshape view flatten unflatten permute transpose squeeze unsqueeze expand expand_as broadcast_to contiguous "
+    "clone narrow select getitem split chunk unbind mean sum avg_pool2d adaptive_avg_pool2d interpolate cat stack to "
+    "float double masked_fill mT T t movedim index_select gather neg"
 )
 DUNDER = {
     "__radd__": "add", "__add__": "add", "__iadd__": "add_", "__sub__": "sub", "__rsub__": "rsub", "__isub__": "sub_",
@@ -127,10 +132,10 @@ class Detached(TorchFunctionMode):
         plain = x.detach().clone()
         value = free(plain, *rest, **kwargs)
         ratio = torch.where(plain == 0, 0, value / torch.where(plain == 0, 1, plain))
-        if write or out is not None:
-            result = x.mul_(ratio) if write else out.copy_(x * ratio)
+        if write:
+            result = x.mul_(ratio)
         else:
-            result = x * ratio
+            result = x * ratio if out is None else out.copy_(x * ratio)
         self.made_of[result] = self.made_of.get(x, x)
         if name in GATES:
             self.gates[result] = True
