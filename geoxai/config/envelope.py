@@ -42,8 +42,8 @@ class Output(BaseModel):
 
     dir: str = Field(
         default="",
-        description="Folder of the run, relative to the current directory; everything a run writes is below it. "
-        "Default: runs/<name>.",
+        description="Folder of the run, relative to the current directory: a new one, an empty one, or that of an "
+        "earlier run. Everything a run writes is below it, but for outputs with `outside: true`. Default: runs/<name>.",
     )
 
 

@@ -16,14 +16,19 @@ def is_remote(path: str) -> bool:
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", path) is not None
 
 
+def remote(url: str) -> str:
+    """A URL in words, without what may be secret in it: ``a URL (s3://...)``."""
+    return f"a URL ({url.partition('://')[0]}://...)"
+
+
 def absolute(path: str, base: Path) -> str:
     """A path or glob relative to ``base`` made absolute; URLs stay as they are."""
     return path if is_remote(path) else os.path.normpath(base / Path(path).expanduser())
 
 
 def missing(path: str) -> tuple[str, str] | None:
-    """Why no file is at an absolute path or glob, and a remedy; None where there is one. URLs are not looked up."""
-    if is_remote(path) or any(file.exists() for file in expand(path)):
+    """Why no file is at an absolute path or glob, and a remedy; None where there is one."""
+    if any(file.exists() for file in expand(path)):
         return None
     message = f"no file matches {path}" if glob.has_magic(path) else f"there is no file {path}"
     folder = Path(path).parent

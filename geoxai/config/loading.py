@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,12 @@ from geoxai.config.config import Config, plain
 from geoxai.config.diagnostic import ConfigError, Diagnostic, suggestion
 from geoxai.config.document import Document, Path_, read
 from geoxai.config.envelope import Envelope
-from geoxai.config.files import absolute, missing
+from geoxai.config.files import absolute, is_remote, missing, remote
 from geoxai.config.markers import Mark, marks
+from geoxai.config.outputs import collisions
 from geoxai.config.overrides import override
 from geoxai.config.references import dependency_order, link
+from geoxai.config.run_folder import unfit
 from geoxai.config.validation import validate
 from geoxai.config.variables import substitute
 from geoxai.stages import registry
@@ -80,6 +82,10 @@ def _build(document: Document, path: Path, overrides: tuple[str, ...], *, fresh:
     if fresh:
         for name, stage in stages.items():
             findings += _missing_files(name, stage, document) if stage else ()
+    if envelope is not None:
+        title = envelope.name or re.sub(r"[^\w.-]", "-", path.stem)
+        folder = absolute(envelope.output.dir or f"runs/{title}", Path.cwd())
+        findings += _misplaced(folder, stages, document) if fresh else ()
     if findings or envelope is None:
         raise ConfigError(_in_order(findings))
 
@@ -89,8 +95,6 @@ def _build(document: Document, path: Path, overrides: tuple[str, ...], *, fresh:
         findings += more
     if findings:
         raise ConfigError(_in_order(findings))
-    title = envelope.name or re.sub(r"[^\w.-]", "-", path.stem)
-    folder = absolute(envelope.output.dir or f"runs/{title}", Path.cwd())
     config = Config(
         path=path,
         text=document.text,
@@ -151,9 +155,27 @@ def _missing_files(name: str, stage: Stage, document: Document) -> list[Diagnost
     for mark in marks(stage, InputPath):
         for option, file in _files(mark):
             path = ("stages", name, *option)
+            if any(path[: len(p)] == p for p in document.unresolved):
+                continue
+            if is_remote(file):
+                message = f"{'.'.join(path)} is {remote(file)}, which is not supported yet"
+                findings.append(Diagnostic(document.value_place(path), message, "fetch the file and give its path"))
+                continue
             problem = missing(absolute(file, Path.cwd()))
-            if problem and not any(path[: len(p)] == p for p in document.unresolved):
+            if problem:
                 findings.append(Diagnostic(document.value_place(path), *problem, exit_code=3))
+    return findings
+
+
+def _misplaced(folder: str, stages: Mapping[str, Stage | None], document: Document) -> list[Diagnostic]:
+    """What is wrong with where the run and its output stages are to write."""
+    findings = []
+    if ("output", "dir") not in document.unresolved and (problem := unfit(folder)):
+        findings.append(Diagnostic(document.value_place(("output", "dir")), *problem))
+    for (name, option), problem in collisions(stages, Path(folder)):
+        path = ("stages", name, option)
+        if path not in document.unresolved:
+            findings.append(Diagnostic(document.value_place(path), *problem))
     return findings
 
 

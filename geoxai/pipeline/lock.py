@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from geoxai.config.run_folder import mark
 from geoxai.errors import GeoxaiError
 from geoxai.storage.files import disk_error
 
@@ -23,7 +24,7 @@ def locked(run_dir: Path) -> Iterator[None]:
         Another process holds it, or it cannot be written.
     """
     try:
-        run_dir.mkdir(parents=True, exist_ok=True)
+        mark(run_dir)
         handle = open(run_dir / ".lock", "a+")  # noqa: SIM115 - closed below, together with the lock
     except FileExistsError:
         raise GeoxaiError(f"output.dir {run_dir} is a file", fix="choose a folder as output.dir") from None

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from geoxai.config import Config, ConfigError, Diagnostic, dump, load_resolved
+from geoxai.config.run_folder import RESOLVED
 from geoxai.errors import GeoxaiError
 from geoxai.pipeline import fingerprints
 from geoxai.pipeline.ledger import Ledger
 from geoxai.stages.stage import Context, LazyStage, OutputStage, Stage
 from geoxai.storage.files import disk_error, write_text
 
-RESOLVED = "config.resolved.yaml"
 _TRACE_FIX = "--debug shows where it came from, so does run.log"
 MEMORY_FIX = "lower the stage's chunk or batch_size, or compute.workers"
 

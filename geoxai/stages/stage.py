@@ -186,6 +186,17 @@ class OutputStage(Stage):
 
     gives: ClassVar[str] = "files"
 
+    def targets(self, name: str) -> Mapping[str, str]:
+        """The files or folders that this stage, called ``name``, writes, by the option that chooses each; relative to
+        the run folder. They are checked against everything else that a run writes, so leave none out that a user names.
+        """
+        return {}
+
+    @property
+    def may_leave(self) -> bool:
+        """Whether the user allows targets outside the run folder."""
+        return False
+
     def write(self, context: Context) -> list[Path]:
         """Write the files, each complete or not there, and return their paths."""
         raise NotImplementedError

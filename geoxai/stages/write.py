@@ -31,6 +31,18 @@ class _Write(OutputStage):
     path: str | None = Field(
         None, description="File to write, relative to `output.dir`. Default: the name of this stage."
     )
+    outside: bool = Field(
+        False,
+        description="Allow a `path` outside `output.dir`. A file there that another experiment has written is not "
+        "replaced.",
+    )
+
+    def targets(self, name: str) -> Mapping[str, str]:
+        return {"path": self.path or f"{name}{self.suffix}"}
+
+    @property
+    def may_leave(self) -> bool:
+        return self.outside
 
     def skeleton(self, context: Context) -> None:
         """Refuses a path that another stage or another program may have filled."""
@@ -68,7 +80,7 @@ class _Write(OutputStage):
         return [target]
 
     def _target(self, context: Context) -> Path:
-        return context.run_dir / (self.path or f"{context.stage}{self.suffix}")
+        return context.run_dir / Path(self.targets(context.stage)["path"]).expanduser()
 
     def _names(self) -> list[str]:
         return [self.from_] if isinstance(self.from_, str) else list(self.from_ or ())

@@ -317,9 +317,14 @@ class TestMissingFiles:
         with pytest.raises(ConfigError, match=r"has no folder 'dta'; did you mean 'data'\?"):
             load(write(good.replace("data: data", "data: dta")))
 
-    def test_urls_are_not_looked_up(self, write, good):
-        config = load(write(good.replace("${vars.data}/sst_*.nc", "s3://bucket/sst_*.nc")))
-        assert config.stages["sst"].path == "s3://bucket/sst_*.nc"
+    @pytest.mark.parametrize("url", ["s3://key:secret@bucket/sst_*.nc", "gs://b/a.nc", "https://x.y/a.nc", "file:///a"])
+    def test_urls_are_refused_by_name(self, write, good, url):
+        scheme = url.partition("://")[0]
+        with pytest.raises(ConfigError) as raised:
+            load(write(good.replace("${vars.data}/sst_*.nc", url)))
+        (finding,) = raised.value.diagnostics
+        assert finding.message == f"stages.sst.path is a URL ({scheme}://...), which is not supported yet"
+        assert raised.value.exit_code == 2
 
     def test_words_of_an_option_are_not_files(self, write, good):
         assert load(write(good)).stages["samples"].mask == "auto"

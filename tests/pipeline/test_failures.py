@@ -109,9 +109,10 @@ def test_the_command_to_go_on_is_whole(fake: Any) -> None:
 
 
 @pytest.mark.parametrize("place", ["file", "file/below"])
-def test_output_dir_that_cannot_be(fake: Any, tmp_path: Path, place: str) -> None:
+def test_output_dir_that_became_a_file(fake: Any, tmp_path: Path, place: str) -> None:
+    config = load(fake(), [f"output.dir={tmp_path / place}"])
     (tmp_path / "file").touch()
-    result = run(load(fake(), [f"output.dir={tmp_path / place}"]))
+    result = run(config)
     assert result.exit_code == 1
     assert result.message.startswith(f"output.dir {tmp_path / place} ")
 
