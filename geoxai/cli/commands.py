@@ -32,7 +32,7 @@ Set = Annotated[
         "--set", metavar="KEY=VALUE", help="Replace one value, for example stages.network.epochs=50. Repeatable."
     ),
 ]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; check each step of LRP.")]
 
 
 def _version(wanted: bool) -> None:

@@ -6,11 +6,12 @@ import signal
 import sys
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import typer
 
+from geoxai.attribution.lrp.checking import checked_nodes
 from geoxai.config import ConfigError, Diagnostic
 from geoxai.errors import GeoxaiError
 
@@ -23,9 +24,11 @@ class _Terminated(BaseException):
 
 @contextmanager
 def plainly(debug: bool) -> Iterator[None]:
-    """Ends the command with the exit code of whatever is raised inside; with ``debug`` the traceback is shown."""
+    """Ends the command with the exit code of whatever is raised inside; with ``debug`` the traceback is shown, and what
+    explains networks checks every operation.
+    """
     try:
-        with _termination_raised():
+        with _termination_raised(), checked_nodes() if debug else nullcontext():
             yield
     except typer.Exit:
         raise

@@ -306,3 +306,15 @@ def test_python_dash_m():
     assert done.returncode == 2
     assert done.stderr.startswith("d.yaml: there is no such config file")
     assert "Traceback" not in done.stderr
+
+
+def test_debug_checks_every_node_of_lrp():
+    """In this process and those it starts, and not beyond the command."""
+    from geoxai.attribution.lrp.checking import nodes_are_checked
+    from geoxai.cli.failures import plainly
+
+    before = nodes_are_checked()
+    with plainly(True):
+        assert nodes_are_checked()
+    with plainly(False):
+        assert nodes_are_checked() == before

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from geoxai.attribution.calls import names_in
+from geoxai.attribution.lrp.checking import nodes_are_checked
+from geoxai.attribution.lrp.conservation import Conservation
 from geoxai.attribution.lrp.dense import Dense, Product
 from geoxai.attribution.lrp.graph import Node, Value
 from geoxai.attribution.lrp.keras_paths import keras_paths
@@ -165,10 +167,13 @@ def backward(
     tape = recorded.tape
     pending: dict[Node, list[Tensor | None]] = {}
     arrived: list[Tensor | None] = [None] * len(tape.inputs)
+    check = Conservation(ledger) if nodes_are_checked() and not tape.cache.shortens else None
 
     def give(value: Value, relevance: Tensor | None) -> None:
         if relevance is None:
             return
+        if check is not None:
+            check.arrives(value, relevance)
         place = (
             arrived if value.node is None else pending.setdefault(value.node, [None] * len(value.node.output_shapes))
         )
@@ -188,7 +193,12 @@ def backward(
             if kept is not None and node in kept and relevances[0] is not None:
                 kept[node] = relevances[0].clone()  # rules work in the memory of what they pass on
             rule = planned.rules[node][0] if node in planned.rules else None
-            for value, relevance in zip(node.inputs, _apart(node.backward(relevances, rule, ledger))):
+            if check is not None:
+                check.starts(node)
+            given = _apart(node.backward(relevances, rule, ledger))
+            if check is not None:
+                check.ends(node, given)
+            for value, relevance in zip(node.inputs, given):
                 give(value, relevance)
             if last:
                 node.release()

@@ -29,35 +29,43 @@ def _sum(values: Tensor, axes: list[int]) -> Tensor:
     return values.sum(dim=axes[:1], keepdim=True, dtype=torch.float64) if axes else values.to(torch.float64)
 
 
+def per_sample(values: Tensor, sample: Tensor, samples: int) -> Tensor:
+    """Float64 sums (samples + 1,) of ``values`` in each sample; the last one is of values of no sample. ``sample``
+    broadcasts to ``values``.
+    """
+    axes = [axis for axis in range(values.ndim) if sample.shape[axis] == 1]
+    values = _sum(values, axes)
+    places = sample.expand(values.shape).reshape(-1).remainder(samples + 1)
+    sums = torch.zeros(samples + 1, dtype=torch.float64, device=values.device)
+    return sums.index_add_(0, places, values.reshape(-1))
+
+
 class Ledger:
     """Sums of ``bias``, ``stabiliser`` and ``lost`` relevance, each (N,) float64."""
 
     def __init__(self, samples: int, device: torch.device):
         self.samples = samples
         # one place more, for values of no sample
-        self._sums = {term: torch.zeros(samples + 1, dtype=torch.float64, device=device) for term in TERMS}
+        self.sums = {term: torch.zeros(samples + 1, dtype=torch.float64, device=device) for term in TERMS}
 
     @property
     def bias(self) -> Tensor:
         """What stayed with biases and constants."""
-        return self._sums["bias"][:-1]
+        return self.sums["bias"][:-1]
 
     @property
     def stabiliser(self) -> Tensor:
         """What stabilisers took."""
-        return self._sums["stabiliser"][:-1]
+        return self.sums["stabiliser"][:-1]
 
     @property
     def lost(self) -> Tensor:
         """What had no receiver."""
-        return self._sums["lost"][:-1]
+        return self.sums["lost"][:-1]
 
     def add(self, term: str, values: Tensor, sample: Tensor) -> None:
         """Add what ``values`` (of an operation's output shape) sum to in each sample; ``sample`` broadcasts to them."""
-        axes = [axis for axis in range(values.ndim) if sample.shape[axis] == 1]
-        values = _sum(values, axes)
-        places = sample.expand(values.shape).reshape(-1).remainder(self.samples + 1)
-        self._sums[term].index_add_(0, places, values.reshape(-1))
+        self.sums[term] += per_sample(values, sample, self.samples)
 
     def add_product(self, term: str, values: Tensor, constant: Tensor, sample: Tensor) -> None:
         """Add ``values * constant``, summing ``values`` first over the axes along which ``constant`` does not vary."""
@@ -73,7 +81,7 @@ class Ledger:
 
     def close(self) -> None:
         """Raise GeoxaiError where relevance came to values of no sample."""
-        if any(bool(sums[-1] != 0) for sums in self._sums.values()):
+        if any(bool(sums[-1] != 0) for sums in self.sums.values()):
             raise GeoxaiError(
                 "relevance reached values that belong to no sample; the account of this network cannot be kept"
             )

@@ -42,6 +42,11 @@ class WeightCache:
         self._parts: dict[tuple, tuple[Tensor, Tensor]] = {}
         self._short = short
 
+    @property
+    def shortens(self) -> bool:
+        """Whether maps may compute in less than the weights' precision."""
+        return self._short != torch.float32
+
     def part(self, weight: Tensor, part: Part, channels_last: bool = False) -> Tensor:
         """``part`` of ``weight``."""
         return self.joined(weight, ((part,),), (0, 1), channels_last)
