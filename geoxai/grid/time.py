@@ -52,6 +52,15 @@ def decimal_year(time: Any) -> np.ndarray:
     return years(time) + (months(time) - 1 + day / 31) / 12
 
 
+def month_position(time: Any) -> np.ndarray:
+    """Months since year 0 with the part of the month that is over (float64)."""
+    if np.size(time) == 0:
+        return np.zeros(0)
+    seconds = (_part(time, "hour") * 60 + _part(time, "minute")) * 60 + _part(time, "second")
+    day = _part(time, "day") - 1 + seconds / 86400
+    return year_month(time) + day / _part(time, "days_in_month")
+
+
 def is_monthly(time: Any) -> bool:
     """Whether no two times share a month and all follow each other: such data are matched by year and month."""
     return bool((np.diff(year_month(time)) > 0).all())

@@ -356,7 +356,7 @@ def _dataset(networks: Networks, inputs: xr.DataArray | xr.Dataset, arrays: Mapp
     dims: dict[str, tuple[Hashable, ...]] = dict.fromkeys(arrays, ("sample",))
     attrs: dict[str, dict[str, Any]] = {"prediction": {"long_name": "prediction", **units}}
     if networks.task == "classification":
-        coords["class"] = ("class", np.array(networks.classes, dtype=object), {"long_name": "class"})
+        coords["class"] = ("class", np.array(networks.classes, dtype=str), {"long_name": "class"})
         dims["probability"] = ("sample", "class")
         attrs["prediction"] = {
             "long_name": "predicted class",

@@ -64,7 +64,7 @@ def plot_maps(
     data
         Dims ``lat`` and ``lon`` (or ``y`` and ``x`` with two-dimensional ``lat`` and ``lon``) and up to two more
         with several values. Latitudes may run either way and longitudes follow any convention. NaN is drawn grey. A
-        coordinate ``n`` along panel dims is shown as the number of cases behind a panel.
+        coordinate ``n`` along panel dims is shown as the number of cases behind a panel, ``events`` as their events.
     panels
         The dim of the panels, or (rows, columns); None takes every dim but lat and lon.
     contours

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,14 +33,18 @@ def field_label(data: xr.DataArray) -> str:
 
 
 def panel_titles(data: xr.DataArray, dims: tuple[str, ...]) -> list[str]:
-    """A title for each panel, last dim fastest: the values of its coordinates, and how many cases it stands for."""
-    counts = data.coords.get("n")
+    """A title for each panel, last dim fastest: the values of its coordinates, how many cases it stands for, and of how
+    many events.
+    """
     titles = []
     for index in np.ndindex(*(data.sizes[d] for d in dims)):
         at = dict(zip(dims, index))
         parts = [_along(data, dim, place) for dim, place in at.items()]
-        if counts is not None and set(counts.dims) <= set(dims):
-            parts.append(_count(counts.isel({d: at[str(d)] for d in counts.dims})))
+        parts += [
+            tell(data.coords[name].isel({d: at[str(d)] for d in data.coords[name].dims}))
+            for name, tell in _COUNTS.items()
+            if name in data.coords and set(data.coords[name].dims) <= set(dims)
+        ]
         titles.append(", ".join(parts))
     return titles
 
@@ -49,17 +53,15 @@ def scalar_title(data: xr.DataArray) -> str:
     """The title of a single panel: what was selected to get it."""
     parts = []
     for name, coordinate in data.coords.items():
-        if coordinate.ndim or name in ("lat", "lon", "n", "units"):
+        if coordinate.ndim or name in ("lat", "lon", "units", *_COUNTS):
             continue
         dated = coordinate.dtype.kind == "M" or hasattr(coordinate.values[()], "calendar")
         if dated and name != "time":  # such as the start of a forecast: one date says when
             continue
         if coordinate.dtype.kind in "OUTM" or name in ("sample", "network", "member"):
             parts.append(_value(str(name), coordinate.values[()]))
-    counts = data.coords.get("n")
-    if counts is not None and not counts.dims:
-        parts.append(_count(counts))
-    return ", ".join(parts[:4])
+    counts = [tell(data[name]) for name, tell in _COUNTS.items() if name in data.coords and not data[name].dims]
+    return ", ".join([*parts, *counts][: 4 + len(counts)])
 
 
 def selection_title(data: xr.DataArray, dims: Sequence[str]) -> str:
@@ -77,8 +79,13 @@ def _along(data: xr.DataArray, dim: str, place: int) -> str:
     return f"{dim} {place}"
 
 
-def _count(count: xr.DataArray) -> str:
+def _cases(count: xr.DataArray) -> str:
     return f"n = {count.item()}"
+
+
+def _events(count: xr.DataArray) -> str:
+    number = count.item()
+    return f"{number} event{'' if number == 1 else 's'}"
 
 
 def _value(name: str, value: Any) -> str:
@@ -92,3 +99,6 @@ def _value(name: str, value: Any) -> str:
     if isinstance(value, float | np.floating):
         return f"{name} {value:g}"
     return f"{name} {value}"
+
+
+_COUNTS: dict[str, Callable[[xr.DataArray], str]] = {"n": _cases, "events": _events}

@@ -25,7 +25,8 @@ class Composite(ReducedStage):
     alone. Maps of zeros, and samples whose explained value is not positive under a rule that presumes it, are left
     out and counted. Relevance is a sum over inputs and is never weighted by area.
 
-    An event is a run of samples of one class without a gap in time. `relevance_n_eff` is the number of independent
+    An event is a run of samples of one class without a gap in time, in steps of the record they were taken from:
+    months, or years for annual means. `relevance_n_eff` is the number of independent
     samples with the same variance of the mean, for relevance that is autocorrelated within events (lag-1
     autocorrelation of each cell, estimated over pairs within events) and independent between them: between the number
     of events and of samples.
@@ -200,7 +201,15 @@ class Composite(ReducedStage):
         return {"normalize": self.normalize, "where": result.attrs["where"], **networks, "classes": classes}
 
     def _relevance(self, context: Context) -> xr.Dataset:
-        return context.sources["from"]
+        """The relevance, its time with the step of the record: the same in every block of it."""
+        from geoxai.grid.steps import ATTRIBUTE, time_step
+
+        relevance: xr.Dataset = context.sources["from"]
+        if "time" not in relevance.coords or ATTRIBUTE in relevance["time"].attrs:
+            return relevance
+        time = relevance["time"].load()
+        step = time_step(time)
+        return relevance if step is None else relevance.assign_coords(time=time.assign_attrs({ATTRIBUTE: str(step)}))
 
     def _samples(self, context: Context) -> xr.Dataset | None:
         return context.sources.get("samples")
@@ -265,7 +274,7 @@ class Composite(ReducedStage):
     def _class_coordinate(classes: tuple[str, ...]) -> dict[str, Any]:
         import numpy as np
 
-        return {"class": ("class", np.array(classes, dtype=object), {"long_name": "class of the samples"})}
+        return {"class": ("class", np.array(classes, dtype=str), {"long_name": "class of the samples"})}
 
     def _variables(self, maps: xr.DataArray, physical: bool, several: bool) -> dict[str, dict[str, str]]:
         """Names and attributes of the maps of the composite."""

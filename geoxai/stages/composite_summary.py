@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
     import xarray as xr
 
 log = logging.getLogger("geoxai.composite")
@@ -95,19 +96,27 @@ def _plain(array: xr.DataArray) -> Any:
 
 
 def warn(counts: xr.Dataset, stage: str) -> None:
-    """Tell which classes rest on few events, and how many maps were left out."""
+    """Say which classes rest on few events, and how many maps were left out."""
     for name in counts["class"].values:
         for of_class in by_target(counts.sel({"class": name})):
-            told = f"{name}{_of_target(of_class)}"
-            events = int(of_class["n_events"].min())
-            if int(of_class["n_used"].min()) == 0:
-                log.warning("%s: no sample is left for the composite of %s%s", stage, told, _of_network(of_class))
-            elif events < FEW_EVENTS:
-                log.warning("%s: the composite of %s rests on %d events: too few to generalise", stage, told, events)
+            which = f"{name}{_of_target(of_class)}"
+            there = of_class["n_used"].values > 0
+            if not there.all():
+                log.warning("%s: no sample is left for the composite of %s%s", stage, which, _of_network(of_class))
+            if there.any() and (events := of_class["n_events"].values[there]).min() < FEW_EVENTS:
+                log.warning("%s: the composite of %s rests on %s: too few to generalise", stage, which, _number(events))
             for key, reason in _LEFT_OUT.items():
                 if key in of_class and int(of_class[key].max()):
                     left = ", ".join(map(str, of_class[key].values.reshape(-1)))
-                    log.warning("%s: left out of the composite of %s: %s maps (%s)", stage, told, left, reason)
+                    log.warning("%s: left out of the composite of %s: %s maps (%s)", stage, which, left, reason)
+
+
+def _number(events: np.ndarray) -> str:
+    """``3 events``, ``1 event``, or from how many to how many where networks differ."""
+    low, high = int(events.min()), int(events.max())
+    return (
+        f"{low} event{'' if low == 1 else 's'}" if low == high else f"{low} to {high} events, depending on the network"
+    )
 
 
 def _of_target(of_class: xr.Dataset) -> str:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _MAPPED = ("composite", "relevance", "prediction", "grid", "samples")
 _CASES = ("network", "target", "class")
+_COUNTS = ("n", "events")
 MOST_FIGURES = 20
 _LISTED = 12  # values of a coordinate that are listed where one was not found
 _PREFERRED = ("relevance_mean", "relevance", "prediction", "inputs")
@@ -115,7 +116,7 @@ class Maps(OutputStage):
                 dims = [str(dim) for dim in field.dims if dim not in _space(field)]
                 raise OptionError(unknown("panel dim", name, dims or ["none"]), option="panels")
         for name in self.select:
-            known = [str(n) for n, c in field.coords.items() if c.ndim == 1 and n != "n" and n not in _space(field)]
+            known = [str(n) for n, c in field.coords.items() if c.ndim == 1 and n not in (*_COUNTS, *_space(field))]
             known += [str(dim) for dim in field.dims if dim not in field.coords]
             if name not in known:
                 raise OptionError(unknown("dim to select from", name, known or ["none"]), option=f"select.{name}")
@@ -215,12 +216,16 @@ class Maps(OutputStage):
         )
 
     def _field(self, context: Context) -> xr.DataArray:
-        """The field of the maps; coordinate ``n`` is the cases of a class, target and network, the most of any cell."""
+        """The field of the maps; of a composite with coordinates ``n``, the cases of a class, target and network, the
+        most of any cell, and ``events``, how many events they are of.
+        """
         dataset = context.sources["from"]
         field = _variable(dataset, self.variable, _PREFERRED, "variable")
         counts = dataset.get(f"relevance_count{_end(dataset, field)}")
         if counts is not None and field.name != counts.name and "class" in field.dims:
             field = field.assign_coords(n=counts.max([dim for dim in counts.dims if dim not in _CASES]).load())
+            if "n_events" in dataset:
+                field = field.assign_coords(events=dataset["n_events"].load())
         return field
 
     def _contour_field(self, context: Context) -> xr.DataArray:
@@ -240,19 +245,14 @@ class Maps(OutputStage):
         return self._averaged(self._selected(contours, strict=False))
 
     def _averaged(self, field: xr.DataArray) -> xr.DataArray:
-        """The mean over networks; ``n`` becomes text where they have different numbers of cases."""
-        import numpy as np
-
+        """The mean over networks; ``n`` and ``events`` become text where they differ between networks."""
         if "network" not in field.dims or self.networks == "each":
             return field
         mean = field.mean("network", keep_attrs=True)
-        if "n" not in field.coords or "network" not in field["n"].dims:
-            return mean
-        fewest, most = field["n"].variable.min("network"), field["n"].variable.max("network")
-        told = [low if low == high else f"{low} to {high}" for low, high in zip(fewest.values.flat, most.values.flat)]
-        counts = np.empty(len(told), dtype=object)
-        counts[:] = told
-        return mean.assign_coords(n=(fewest.dims, counts.reshape(fewest.shape)))
+        for name in _COUNTS:
+            if name in field.coords and "network" in field[name].dims:
+                mean = mean.assign_coords({name: _range(field[name].variable)})
+        return mean
 
     def _selected(self, field: xr.DataArray, *, strict: bool) -> xr.DataArray:
         """The values asked for; a coordinate that the field lacks is passed over unless ``strict``."""
@@ -264,6 +264,17 @@ class Maps(OutputStage):
             elif strict:
                 raise OptionError(f"{field.name} has nothing named {name} to select from", option=f"select.{name}")
         return field
+
+
+def _range(counts: xr.Variable) -> tuple[tuple[Any, ...], Any]:
+    """Counts of each network as their number, or as text from the fewest to the most."""
+    import numpy as np
+
+    fewest, most = counts.min("network"), counts.max("network")
+    shown = [low if low == high else f"{low} to {high}" for low, high in zip(fewest.values.flat, most.values.flat)]
+    numbers = np.empty(len(shown), dtype=object)
+    numbers[:] = shown
+    return fewest.dims, numbers.reshape(fewest.shape)
 
 
 def _end(dataset: xr.Dataset, field: xr.DataArray) -> str:

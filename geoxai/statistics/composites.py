@@ -90,7 +90,8 @@ def composite(sums: xr.Dataset, group: np.ndarray, event: np.ndarray, steps: np.
 
     ``relevance_std`` has n - 1 in its denominator. ``relevance_sign_agreement`` is the fraction of samples whose
     relevance has the sign of the mean; NaN where the mean is 0. ``relevance_n_eff`` is the count times
-    ``events.effective_fraction``. ``n_events`` ``(network, class)`` are the events with at least one used sample.
+    ``events.effective_fraction``; NaN where no sample has relevance, such as on land. ``n_events`` ``(network, class)``
+    are the events with at least one used sample.
     """
     count = sums["count"]
     some = count > 0
@@ -108,7 +109,7 @@ def composite(sums: xr.Dataset, group: np.ndarray, event: np.ndarray, steps: np.
             "relevance_mean": mean,
             "relevance_std": (mean.dims, np.sqrt(spread)),
             "relevance_count": count.astype(np.int32),
-            "relevance_n_eff": (mean.dims, count.values * fraction),
+            "relevance_n_eff": (mean.dims, np.where(some.values, count.values * fraction, np.nan)),
             "relevance_sign_agreement": agreeing / count.where(some),
             "n_events": (mean.dims[:2], events),
         }

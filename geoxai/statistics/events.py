@@ -9,26 +9,19 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from geoxai.grid.time import is_monthly, year_month
+from geoxai.grid.steps import ATTRIBUTE, TimeStep, step_numbers, time_step
 
 
 def time_steps(time: xr.DataArray | None, size: int) -> np.ndarray:
     """The number of each sample's time step (int64), so that neighbours in time differ by one.
 
-    Monthly times count months (years, where all are of one month). Others count in units of the smallest difference
-    there is. Without a time no sample has a neighbour.
+    The step is that of the record the samples were taken from, where their time says it in its attribute ``step``;
+    else it is inferred from their times. Without a time no sample has a neighbour.
     """
     if time is None:
         return 2 * np.arange(size, dtype=np.int64)
-    if is_monthly(time):
-        months = year_month(time)
-        yearly = size > 1 and not np.any(np.diff(months) % 12)
-        return months // 12 if yearly else months
-    seconds = _seconds(time.values)
-    differences = np.diff(np.unique(seconds))
-    if differences.size == 0:
-        return np.zeros(size, dtype=np.int64)
-    return np.rint((seconds - seconds.min()) / differences.min()).astype(np.int64)
+    known = time.attrs.get(ATTRIBUTE)
+    return step_numbers(time, TimeStep.parse(known) if known else time_step(time))
 
 
 def find_events(group: np.ndarray, steps: np.ndarray) -> np.ndarray:
@@ -68,10 +61,3 @@ def effective_fraction(counts: np.ndarray, lag1: np.ndarray) -> np.ndarray:
         total = (total + pairs) * r
     number = max(int(counts[0]), 1)
     return number / (number + 2.0 * total)
-
-
-def _seconds(times: np.ndarray) -> np.ndarray:
-    """Seconds since the first time (float64), in the calendar of the times."""
-    if times.dtype.kind == "M":
-        return (times - times[0]) / np.timedelta64(1, "s")
-    return np.array([(time - times[0]).total_seconds() for time in times])

@@ -12,6 +12,7 @@ import xarray as xr
 
 from geoxai.errors import OptionError
 from geoxai.grid.coordinates import grid_difference
+from geoxai.grid.steps import ATTRIBUTE
 from geoxai.grid.time import decimal_year, is_monthly, match_times, year_month, years
 from geoxai.names import unknown
 from geoxai.statistics.flags import NO_CLASS, flag_attrs, flag_classes, renumber
@@ -167,7 +168,7 @@ def sample_coords(choice: Choice) -> xr.Dataset:
     units = np.array([str(v.attrs.get("units", "1")) for v in stack.variables], dtype=object)
     coords: dict[str, Any] = {
         "sample": ("sample", np.arange(choice.size), {"long_name": "number of the sample"}),
-        "time": ("sample", stack.time.values, {"standard_name": "time", "long_name": "time of the sample"}),
+        "time": ("sample", stack.time.values, _time_attrs(stack.time)),
         "channel": ("channel", np.array(stack.names, dtype=object), {"long_name": "variable of the input"}),
         "units": ("channel", units, {"long_name": "units of the channel before scaling"}),
         "split": ("sample", choice.split, {"long_name": "split"} | flag_attrs(SPLITS)),
@@ -192,7 +193,7 @@ def remember(choice: Choice) -> xr.Dataset:
 
 def recall(inputs: Stack, image: Stack | None, remembered: xr.Dataset) -> Choice:
     """The choice that was remembered, on stacks of the same variables."""
-    time = xr.DataArray(remembered["time"].values, dims="sample")
+    time = xr.DataArray(remembered["time"].values, dims="sample", attrs=_time_attrs(remembered["time"]))
     stack = replace(inputs, positions=remembered["position"].values, time=time)
     if image is not None:
         image = replace(image, positions=remembered["image_position"].values, time=time)
@@ -238,6 +239,11 @@ def template(choice: Choice, valid: np.ndarray, mean: np.ndarray, sd: np.ndarray
     elif choice.target == "value":
         dataset["target"] = ("sample", choice.value, dict(choice.value_attrs))
     return dataset
+
+
+def _time_attrs(time: xr.DataArray) -> dict[str, str]:
+    step = {ATTRIBUTE: time.attrs[ATTRIBUTE]} if ATTRIBUTE in time.attrs else {}
+    return {"standard_name": "time", "long_name": "time of the sample"} | step
 
 
 def _places(choice: Choice, labels: xr.Dataset) -> np.ndarray:

@@ -10,6 +10,7 @@ import xarray as xr
 
 from geoxai.errors import InputError, OptionError
 from geoxai.grid.coordinates import grid_difference, spatial_dims
+from geoxai.grid.steps import ATTRIBUTE, time_step
 from geoxai.grid.time import match_times, time_text
 
 READ_BYTES = 64 * 2**20
@@ -19,7 +20,8 @@ READ_BYTES = 64 * 2**20
 class Stack:
     """Variables ``(time, row, column)`` of one grid, and for each the positions of its times, joined with the others'.
 
-    ``time`` (dim ``sample``) holds the dates of the first dataset.
+    ``time`` (dim ``sample``) holds the dates of the first dataset, and in its attribute ``step`` how far they are
+    apart there.
     """
 
     names: tuple[str, ...]
@@ -84,8 +86,14 @@ def stack_fields(datasets: Sequence[xr.Dataset], names: Sequence[str], option: s
         names=tuple(v if variables.count(v) == 1 else f"{n}.{v}" for n, v, _ in channels),
         variables=tuple(array.transpose("time", *spatial_dims(array)) for _, _, array in channels),
         positions=np.stack([place[common] for place in places]),
-        time=xr.DataArray(first.values[common], dims="sample", attrs=first.attrs),
+        time=xr.DataArray(first.values[common], dims="sample", attrs=first.attrs | _step_of(first)),
     )
+
+
+def _step_of(time: xr.DataArray) -> dict[str, str]:
+    """The attribute that tells samples the step of the record they are taken from."""
+    step = time_step(time)
+    return {} if step is None else {ATTRIBUTE: str(step)}
 
 
 def refuse_empty(stack: Stack, start: int, fields: np.ndarray) -> None:

@@ -211,6 +211,11 @@ def test_titles_come_from_coordinates(globe):
     names = xr.DataArray(["la_nina", "el_nino"], dims="class", name="class")
     field = xr.concat([globe, globe], names).assign_coords(n=("class", [120, 98]))
     assert [axes.get_title() for axes in panels_of(plot_maps(field))] == ["La Niña, n = 120", "El Niño, n = 98"]
+    field = field.assign_coords(events=("class", [1, 7]))
+    titles = [axes.get_title() for axes in panels_of(plot_maps(field))]
+    assert titles == ["La Niña, n = 120, 1 event", "El Niño, n = 98, 7 events"]
+    (axes,) = panels_of(plot_maps(field.sel({"class": "el_nino"})))
+    assert axes.get_title() == "El Niño, n = 98, 7 events"
     start = np.datetime64("1998-01-01", "ns")
     month = globe.assign_coords(time=np.datetime64("1998-05-01", "ns"), forecast_reference_time=start)
     assert [axes.get_title() for axes in panels_of(plot_maps(month))] == ["1998-05-01"]

@@ -3,13 +3,16 @@
 import logging
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from pydantic import ValidationError
 
 from geoxai.errors import OptionError
+from geoxai.pipeline.stores import write_whole
 from geoxai.stages.composite import Composite
 from geoxai.stages.stage import Context
+from geoxai.storage.encoding import storable
 
 CLASSES = {"flag_values": [0, 1], "flag_meanings": "la_nina el_nino"}
 LAT, LON = np.array([2.5, -2.5, -30.0]), np.array([10.0, 190.0, 210.0, 330.0])
@@ -228,6 +231,54 @@ def test_maps_left_out_are_told(tmp_path, caplog):
         stage.summarise(context, result)
     assert "no sample is left for the composite of la_nina in network 1" in caplog.text
     assert "(no relevance at all)" in caplog.text
+
+
+def test_few_events_are_warned_of_also_where_one_network_has_none(tmp_path, caplog):
+    relevance, _ = stores()
+    relevance["nonpositive_target"] = relevance["nonpositive_target"] | (relevance["network"] == 1)
+    stage, context, result = build(tmp_path, relevance, where="all")
+    with caplog.at_level(logging.WARNING):
+        summary = stage.summarise(context, result)
+    events = int(result["n_events"].sel({"class": "el_nino"})[0])
+    assert 1 < events < 10
+    assert f"the composite of el_nino rests on {events} events: too few to generalise" in caplog.text
+    assert "no sample is left for the composite of el_nino in network 1" in caplog.text
+    assert summary["classes"]["el_nino"]["n_eff_median"][1] is None
+
+
+@pytest.mark.parametrize("form", ["memory", "zarr", "netcdf"])
+def test_a_class_is_selected_by_its_name(tmp_path, form):
+    result = build(tmp_path, *stores())[2]
+    if form == "zarr":
+        write_whole(tmp_path / "c.zarr", result, {})
+        result = xr.open_zarr(tmp_path / "c.zarr")
+    elif form == "netcdf":
+        storable(result).to_netcdf(tmp_path / "c.nc")
+        result = xr.open_dataset(tmp_path / "c.nc")
+    assert result["class"].dtype.kind in "UT"
+    assert type(result.indexes["class"]) is pd.Index
+    one = result.sel({"class": "el_nino"})
+    assert one["class"].item() == "el_nino"
+    np.testing.assert_array_equal(one["n_used"], result["n_used"].isel({"class": 1}))
+
+
+def test_land_has_no_effective_number_and_no_part_in_its_median(tmp_path):
+    stage, context, result = build(tmp_path, *stores(networks=1))
+    n_eff = result["relevance_n_eff"].sel({"class": "el_nino"})
+    assert np.isnan(n_eff.values[0, 2, 0])
+    numbers = stage.summarise(context, result)["classes"]["el_nino"]
+    assert numbers["n_eff_median"] == np.median(n_eff.values[~np.isnan(n_eff.values)])
+
+
+def test_annual_samples_are_one_event_in_units_of_any_size(tmp_path):
+    """Middles of years, which lie on 2 July or, in leap years, half a day before."""
+    relevance, _ = stores(networks=1)
+    bounds = np.array([f"{year}-01-01" for year in range(1950, 1999)], "datetime64[ns]")
+    middles = bounds[:-1] + (bounds[1:] - bounds[:-1]) / 2
+    drifting = relevance.assign_coords(time=("sample", middles - np.timedelta64(1, "D")))
+    for block in (1, 10, 48):
+        result = build(tmp_path, drifting, by_variable="all", where="all", block=block)[2]
+        assert result["n_events"].values.tolist() == [1]
 
 
 def test_effective_numbers_lie_between_events_and_samples(tmp_path):

@@ -1,7 +1,9 @@
 """Composites against slow loops, closed forms and any cut into blocks."""
 
+import datetime
 from itertools import pairwise
 
+import cftime
 import numpy as np
 import pytest
 import xarray as xr
@@ -109,7 +111,7 @@ def test_a_class_without_samples_is_nan_not_zero():
     result = build(maps, group, used, steps)
     assert np.isnan(result["relevance_mean"][:, 1]).all()
     assert (result["relevance_count"][:, 1] == 0).all()
-    assert (result["relevance_n_eff"][:, 1] == 0).all()
+    assert np.isnan(result["relevance_n_eff"][:, 1]).all()
     assert (result["n_events"][:, 1] == 0).all()
 
 
@@ -160,3 +162,35 @@ def test_moments_of_blocks_and_cells():
     everything = pool(moments(x), axis=(0,))
     np.testing.assert_allclose(everything.mean, np.nanmean(x), rtol=1e-15)
     np.testing.assert_allclose(everything.variance(0), np.nanvar(x), rtol=1e-9)
+
+
+def test_where_no_sample_has_relevance_there_is_no_effective_number():
+    maps, group, used, steps = case(6)
+    land = maps.copy()
+    land[:, :, ..., 0] = np.nan
+    n_eff, there = (build(m, group, used, steps)["relevance_n_eff"] for m in (land, maps))
+    assert np.isnan(n_eff[..., 0]).all()
+    np.testing.assert_array_equal(n_eff[..., 1:], there[..., 1:])
+
+
+@pytest.mark.parametrize("calendar", ["standard", "noleap", "360_day"])
+@pytest.mark.parametrize(("months", "count"), [(12, 80), (3, 200), (1, 240)])
+def test_a_series_without_gaps_is_one_event_however_its_stamp_drifts(calendar, months, count):
+    """Stamps in the middle between two bounds, and every 365 (or 91.25) days, which no calendar year is long."""
+    first, last = (cftime.datetime(1900, 1, 1, calendar=calendar) for _ in range(2))
+    bounds = [first.replace(year=1900 + i * months // 12, month=i * months % 12 + 1) for i in range(count + 1)]
+    middle = [a + (b - a) / 2 for a, b in pairwise(bounds)]
+    even = [last + datetime.timedelta(days=365 / 12 * months * i) for i in range(60)] if calendar != "360_day" else []
+    for times in (bounds, middle, even):
+        time = xr.DataArray(np.array(times), dims="sample")
+        assert (np.diff(time_steps(time, len(times))) == 1).all()
+        for gap in (3, 7):  # a time that is missing parts it in two
+            assert np.diff(time_steps(time[np.arange(len(times)) != gap], len(times) - 1)).max(initial=2) == 2
+
+
+def test_samples_step_as_the_record_they_are_taken_from():
+    time = xr.DataArray(np.array(["2000-01-01", "2000-01-04", "2000-01-07"], "datetime64[ns]"), dims="sample")
+    assert np.diff(time_steps(time, 3)).tolist() == [1, 1]
+    assert np.diff(time_steps(time.assign_attrs(step="86400 seconds"), 3)).tolist() == [3, 3]
+    jitter = np.datetime64("2000-01-01", "ns") + np.cumsum(np.tile([300, 299, 301], 400)).astype("timedelta64[s]")
+    assert (np.diff(time_steps(xr.DataArray(jitter, dims="sample"), 1200)) == 1).all()
