@@ -78,6 +78,39 @@ def operation(func: Callable) -> tuple[str, bool]:
     return name, in_place
 
 
+# names by which torch's compiled functions take the same argument as well, as numpy calls them
+NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim", "x": "input", "a": "input", "x1": "input", "x2": "other"}
+FIRST = ("input", "self", "tensors", "tensor")
+
+
+def plainly_named(func: Callable, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+    """The arguments of a call with its first by place and numpy's names of others as torch's own."""
+    if not kwargs:
+        return args, kwargs
+    name, _ = operation(func)
+    if signature(func) is None and not name.startswith("linalg"):
+        kwargs = {NUMPY_NAMES.get(key, key): value for key, value in kwargs.items()}
+    if args:
+        return args, kwargs
+    kwargs = dict(kwargs)
+    if name == "where" and "condition" in kwargs:
+        return tuple(kwargs.pop(key) for key in ("condition", "input", "self", "other") if key in kwargs), kwargs
+    first = next((key for key in FIRST if key in kwargs), None)
+    if first is None or _first_parameter(func) not in (first, None):
+        return args, kwargs
+    return (kwargs.pop(first),), kwargs
+
+
+@lru_cache(maxsize=4096)
+def _first_parameter(func: Callable) -> str | None:
+    """Name of a function's first parameter, None where it does not say."""
+    if isinstance(func, torch._ops.OpOverload):
+        return func._schema.arguments[0].name if func._schema.arguments else None
+    known = signature(func)
+    first = None if known is None else next(iter(known.parameters.values()), None)
+    return None if first is None or first.kind is first.VAR_POSITIONAL else first.name
+
+
 @lru_cache(maxsize=4096)
 def out_of_place(func: Callable) -> Callable | None:
     """The variant of an in-place function that returns its result, or None where torch has none."""

@@ -32,7 +32,7 @@ PLAIN = names(
     "max_pool2d_with_indices max min amax amin maximum minimum fmax fmin sort msort topk kthvalue median interpolate "
     "upsample_nearest2d upsample_bilinear2d upsample_bicubic2d grid_sample unfold fold im2col col2im max_unpool2d "
     "batch_norm native_batch_norm pad constant_pad_nd reflection_pad2d replication_pad2d mean sum add sub rsub neg "
-    "cumsum diff index_add scatter_add cat concat concatenate stack hstack vstack dstack column_stack where "
+    "cumsum diff index_add scatter_add nansum cat concat concatenate stack hstack vstack dstack column_stack where "
     "masked_fill setitem copy tril triu index_put index_copy index_fill scatter slice_scatter select_scatter "
     "masked_scatter diagonal_scatter reshape view flatten unflatten ravel permute transpose t T mT H mH movedim "
     "moveaxis swapaxes swapdims squeeze unsqueeze expand expand_as broadcast_to view_as reshape_as contiguous clone "
@@ -48,7 +48,7 @@ READS = names(
     "equal any all argmax argmin argsort zeros_like ones_like empty_like full_like new_zeros new_ones new_empty "
     "new_full item tolist is_cuda is_leaf grad_fn is_sparse is_quantized is_nested get_device data_ptr bool int long "
     "sign _assert_tensor_metadata logical_not logical_and logical_or sym_size __contains__ __repr__ __format__ "
-    "is_mkldnn is_same_size"
+    "is_mkldnn is_same_size is_meta"
 )
 GATES = names("softmax softmin exp rsqrt reciprocal rsqrt_ _softmax sigmoid hardsigmoid")
 CARRY_GATES = names(
@@ -99,6 +99,11 @@ class Detached(TorchFunctionMode):
             return args[0].view_as(args[0])
         if name in ACTIVATIONS:
             return self.activation(func, name, in_place, args, kwargs)
+        for key, own in (("x1", "input"), ("x2", "other"), ("axis", "dim"), ("keepdims", "keepdim")):
+            if key in kwargs:
+                kwargs[own] = kwargs.pop(key)
+        if name in GATES or hasattr(self, "of_" + name):
+            args = (*args, *(kwargs.pop(key) for key in ("input", "other", "mat2") if key in kwargs))
         special = getattr(self, "of_" + name, None)
         if special is not None:
             return special(func, in_place, *args, **kwargs)
@@ -133,7 +138,8 @@ class Detached(TorchFunctionMode):
         value = free(plain, *rest, **kwargs)
         ratio = torch.where(plain == 0, 0, value / torch.where(plain == 0, 1, plain))
         if write:
-            result = x.mul_(ratio)
+            x.mul_(ratio)
+            result = x
         else:
             result = x * ratio if out is None else out.copy_(x * ratio)
         self.made_of[result] = self.made_of.get(x, x)
@@ -171,6 +177,9 @@ class Detached(TorchFunctionMode):
         return self.gate(func(x.detach(), *args, **kwargs), x)
 
     of_std = of_norm = of_linalg_vector_norm = of_var
+
+    def of_normalize(self, func, in_place, x, p=2.0, dim=1, eps=1e-12, out=None):
+        return x / x.detach().norm(p, dim, True).clamp_min(eps)
 
     def of_matmul(self, func, in_place, a, b, **kwargs):
         found = self.signal_and_gate(a, b)

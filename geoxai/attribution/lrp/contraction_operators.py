@@ -124,7 +124,8 @@ def _arranged(sample: Tensor, labels: str, result: str) -> Tensor:
 def add_product(call: Call) -> Any:
     """``beta * input + alpha * (a @ b)``."""
 
-    def parameters(input: Any, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> tuple:
+    def parameters(input: Any, *factors: Tensor, beta: float = 1, alpha: float = 1, **named: Tensor) -> tuple:
+        a, b = (*factors, *(named[key] for key in ("batch1", "mat", "batch2", "vec") if key in named))
         return input, a, b, beta, alpha
 
     constant, a, b, beta, alpha = call.bind(parameters)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from geoxai.attribution.calls import names_in, operation, out_of_place, without_flag
+from geoxai.attribution.calls import names_in, operation, out_of_place, plainly_named, without_flag
 from geoxai.attribution.closing import Closing
 from geoxai.attribution.lrp import (  # noqa: F401  (enter their operators in the table)
     attention_operators,
@@ -48,6 +48,7 @@ class LrpMode(Closing):
 
     def _compute(self, func: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
         name, in_place = operation(func)
+        args, kwargs = plainly_named(func, args, kwargs)
         tape = self.tape
         out = kwargs.get("out")
         target = args[0] if in_place and args and isinstance(args[0], Tensor) else out

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from geoxai.attribution.lrp.arithmetic import Crossing, propagate
-from geoxai.attribution.lrp.graph import Node, Value, replace_tensors, tensors_in
+from geoxai.attribution.lrp.graph import Node, Refusal, Value, replace_tensors, tensors_in
 from geoxai.attribution.lrp.ledger import Ledger
 from geoxai.attribution.lrp.maps import LinearMap, Sum, room_like
 from geoxai.attribution.lrp.rules import Rule, WSquare, ZBox
@@ -184,11 +184,13 @@ def record_index(
     sample: Tensor | None = None,
     nonnegative: bool | None = None,
     values_needed: bool = False,
+    born: Callable[[], list[Tensor]] | None = None,
 ) -> Any:
     """Run an operation that moves, selects or joins values and put it on the tape.
 
     ``constants``: its result may hold values that do not come from the input. ``sample``: the sample numbers of the
-    output where the caller knows them; else they are moved like the values.
+    output where the caller knows them; else they are moved like the values. ``born``: where they come from the input,
+    see ``DerivativeNode``, where that depends on the values.
     """
     tracked = list({id(t): t for t in tensors_in((args, kwargs)) if t.is_floating_point() and tape.value(t)}.values())
     values = [tape.value(t) for t in tracked]
@@ -204,19 +206,23 @@ def record_index(
             **replace_tensors(kwargs, lambda t: leaf.get(id(t), t)),
         )
     outputs = [t for t in tensors_in(result) if t.requires_grad]
-    if not outputs:  # nothing of the input arrived, or only numbers that have no derivative
-        return func(*args, **kwargs)
+    if not outputs:
+        if any(t.is_floating_point() for t in tensors_in(result)):
+            raise Refusal("its result has no derivative", "write it with other operations")
+        return func(*args, **kwargs)  # numbers that count or order
     if sample is not None:
         samples = [sample] * len(outputs)
     else:
-        samples = _moved_samples(func, args, kwargs, {id(t): v for t, v in zip(tracked, inputs)}, len(outputs))
-    born = None
-    if constants:
+        known = {id(t): v for t, v in zip(tracked, inputs)}
+        samples = _moved_samples(func, args, kwargs, known, outputs, constants)
+    if not constants:
+        born = None
+    elif born is None:
         born = _origin(func, args, kwargs, {id(t): t.shape for t in tracked})
     leaves = [leaf[id(t)] for t in tracked]
     node = DerivativeNode(op, how, inputs, leaves, outputs, samples, born)
     tape.add(node)
-    known = all(v.nonnegative for v in inputs) and not constants if nonnegative is None else nonnegative
+    is_nonnegative = all(v.nonnegative for v in inputs) and not constants if nonnegative is None else nonnegative
     views = any(output._is_view() for output in outputs)
     # what a derivative needs must not be written over by the network
     plain = (
@@ -224,26 +230,48 @@ def record_index(
         if views
         else replace_tensors(result, lambda t: t.detach().clone() if values_needed else t.detach())
     )
-    given = [t for t in tensors_in(plain) if t.is_floating_point()]
-    for index, (tensor, numbers) in enumerate(zip(given, samples)):
-        tape.track(tensor, Value(node, index, tensor.shape, numbers, known))
+    given = [t for t, made in zip(tensors_in(plain), tensors_in(result)) if made.requires_grad]
+    for index, (tensor, numbers) in enumerate(zip(given, samples, strict=True)):
+        tape.track(tensor, Value(node, index, tensor.shape, numbers, is_nonnegative))
     return plain
 
 
 def _moved_samples(
-    func: Callable, args: tuple, kwargs: dict[str, Any], values: dict[int, Value], outputs: int
+    func: Callable,
+    args: tuple,
+    kwargs: dict[str, Any],
+    values: dict[int, Value],
+    outputs: list[Tensor],
+    constants: bool,
 ) -> list[Tensor]:
-    """Sample numbers of an operation's outputs: the operation done to the sample numbers of its inputs."""
+    """Sample numbers of an operation's outputs: the operation done to the sample numbers of its inputs.
 
-    def numbers(tensor: Tensor) -> Tensor:
-        value = values.get(id(tensor))
-        if value is not None:
-            return value.sample.expand(value.shape)
-        return torch.full_like(tensor, -1, dtype=torch.int64) if tensor.is_floating_point() else tensor
+    Where constants may be among the results, it is done a second time to numbers all of which are greater by the same:
+    what has not become greater by that is a constant and belongs to no sample, whether it came as a tensor or a number.
+    """
 
-    moved = func(*replace_tensors(args, numbers), **replace_tensors(kwargs, numbers))
-    found = [t for t in tensors_in(moved) if t.dtype == torch.int64]
-    return [compress(t) for t in found[:outputs]]
+    def moved(shift: int) -> list[Tensor]:
+        def numbers(tensor: Tensor) -> Tensor:
+            value = values.get(id(tensor))
+            if value is not None:
+                return (value.sample + shift).to(torch.float64).expand(value.shape)
+            return torch.full_like(tensor, -1, dtype=torch.float64) if tensor.is_floating_point() else tensor
+
+        result = func(*replace_tensors(args, numbers), **replace_tensors(kwargs, numbers))
+        found = [t for t in tensors_in(result) if t.is_floating_point()]
+        if [t.shape for t in found] != [t.shape for t in outputs]:
+            raise Refusal("which sample its results belong to cannot be followed", "write it with other operations")
+        return found
+
+    found = moved(0)
+    if constants:
+        shift = 1 + max(int(value.sample.amax()) for value in values.values())
+        for place, further in enumerate(moved(shift)):
+            added = further - found[place]
+            if not bool(((added == shift) | (added == 0)).all()):
+                raise Refusal("it mixes samples, so there is no relevance of one sample", "keep samples apart")
+            found[place] = torch.where(added == 0, -1, found[place])
+    return [compress(t).to(torch.int64) for t in found]
 
 
 def compress(numbers: Tensor) -> Tensor:

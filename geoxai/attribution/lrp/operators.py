@@ -148,6 +148,8 @@ def dropout(call: Call) -> Any:
 )
 def index_map(call: Call) -> Any:
     """Moves or selects values of one tensor."""
+    if call.name.endswith("_as") and call.value(call.args[0]) is None:
+        return call.run()  # only the shape is the input's
     func = _reshaped if call.name in ("view", "_unsafe_view") else call.func
     result = record_index(call.tape, call.name, func, call.args, call.kwargs)
     if call.name in PERMUTATIONS and isinstance(result, Tensor):
@@ -213,7 +215,11 @@ def join(call: Call) -> Any:
     constants = call.name not in ("cat", "stack", "hstack", "vstack", "dstack") or not all(map(call.value, tensors))
     sample = _sample_of_cat(call, tensors) if call.name == "cat" else None
     onto = call.value(call.args[0]) if call.args else None
-    if onto is not None and call.name in KEEPS_SHAPE and len(list(call.tape.depending((call.args, call.kwargs)))) == 1:
+    if call.name == "where":
+        sample = _sample_of_choice(call, tensors)
+    elif (
+        onto is not None and call.name in KEEPS_SHAPE and len(list(call.tape.depending((call.args, call.kwargs)))) == 1
+    ):
         sample = onto.sample  # only constants are put in
     nonnegative = None
     if call.name in ("cat", "stack") and constants:
@@ -227,6 +233,15 @@ KEEPS_SHAPE = names_in(
     "masked_fill setitem tril triu index_put index_copy index_fill scatter slice_scatter select_scatter masked_scatter "
     "diagonal_scatter"
 )
+
+
+def _sample_of_choice(call: Call, tensors: list[Tensor]) -> Tensor | None:
+    """Sample numbers of a choice between tensors element by element, where all those of the input have the same."""
+    axes = max(t.ndim for t in tensors_in((call.args, call.kwargs)))
+    samples = [value.sample for value in map(call.value, tensors) if value is not None]
+    aligned = [s.reshape((1,) * (axes - s.ndim) + s.shape) for s in samples]
+    same = all(s.shape == aligned[0].shape and torch.equal(s, aligned[0]) for s in aligned)
+    return aligned[0] if same else None
 
 
 def _sample_of_cat(call: Call, tensors: list[Tensor]) -> Tensor | None:
@@ -307,7 +322,7 @@ def extremum(call: Call) -> Any:
         sample = broadcast_samples(call, [value.sample for value in known], result.ndim)
         return record_index(
             call.tape, call.name, call.func, call.args, call.kwargs, how="winner", sample=sample,
-            constants=len(known) < len(values), values_needed=True, nonnegative=False,
+            constants=len(known) < len(values), born=_winners(call, tensors), values_needed=True, nonnegative=False,
         )  # fmt: skip
     dims = call.kwargs.get("dim", call.args[1] if len(call.args) > 1 else None)
     sample_out = reduced_sample(call, known[0], dims, bool(call.kwargs.get("keepdim", call.args[2:3] == (True,))))
@@ -315,6 +330,14 @@ def extremum(call: Call) -> Any:
         call.tape, call.name, call.func, call.args, call.kwargs, how="winner", sample=sample_out,
         values_needed=True, nonnegative=known[0].nonnegative,
     )  # fmt: skip
+
+
+def _winners(call: Call, tensors: list[Tensor]) -> Callable[[], list[Tensor]]:
+    """Of two tensors, one of them constant: 1 where the one of the input wins, 1/2 where both are equal, else 0."""
+    signal, constant = (t.detach() for t in sorted(tensors, key=lambda t: call.value(t) is None))
+    signal, constant = (signal, constant) if call.name in ("maximum", "fmax") else (-signal, -constant)
+    share = (signal > constant).to(signal.dtype) + (signal == constant).to(signal.dtype) / 2
+    return lambda: [share]
 
 
 def reduced_sample(call: Call, value: Value, dims: Any, keepdim: bool) -> Tensor:

@@ -113,7 +113,10 @@ class Tape:
         self._aliases[target] = self._aliases.pop(result, [])
 
     def track(self, tensor: Tensor, value: Value) -> None:
-        """Let ``tensor`` have ``value`` from now on."""
+        """Let ``tensor`` have ``value`` from now on. The sample of each of its elements must be known."""
+        numbers = value.sample.shape
+        fits = len(numbers) == tensor.ndim and all(n in (1, size) for n, size in zip(numbers, tensor.shape))
+        assert fits, f"sample numbers of shape {tuple(numbers)} do not fit a tensor of shape {tuple(tensor.shape)}"
         base = tensor._base
         if base is not None:
             self._viewed[base] = True
