@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from geoxai.errors import GeoxaiError
+from geoxai.pipeline.cluster import LocalWorkers
 from geoxai.pipeline.ledger import Ledger
 from geoxai.pipeline.units import Outcome, perform, perform_in_worker
 from geoxai.pipeline.workspace import MEMORY_FIX, Workspace
@@ -30,7 +30,7 @@ def executor(workspace: Workspace) -> Iterator[Executor]:
         yield serial
         return
 
-    cluster = _LocalCluster(workers, compute.threads_per_worker)
+    cluster = LocalWorkers(workers, compute.threads_per_worker)
 
     def local(name: str, units: Iterable[int]) -> Iterator[Outcome]:
         units = list(units)
@@ -39,10 +39,8 @@ def executor(workspace: Workspace) -> Iterator[Executor]:
         else:
             yield from _spread(cluster.client(), 2 * workers, workspace, name, units)
 
-    try:
+    with cluster:
         yield local
-    finally:
-        cluster.close()
 
 
 def worker_count(workers: int | str, threads: int) -> int:
@@ -52,45 +50,6 @@ def worker_count(workers: int | str, threads: int) -> int:
     from dask.system import cpu_count
 
     return max(1, cpu_count() // threads)
-
-
-class _LocalCluster:
-    """A dask cluster on this machine that starts on first use."""
-
-    def __init__(self, workers: int, threads: int):
-        self._workers = workers
-        self._threads = threads
-        self._client: Any = None
-
-    def client(self) -> Any:
-        if self._client is None:
-            import dask
-            from distributed import Client, LocalCluster
-
-            for name in ("distributed", "distributed.nanny", "distributed.worker", "distributed.scheduler"):
-                logging.getLogger(name).setLevel(logging.CRITICAL)
-            environ = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(self._threads))
-            settings = {
-                "distributed.nanny.pre-spawn-environ": environ,
-                "distributed.worker.memory.pause": False,  # a worker that keeps a large network would pause for ever
-                "distributed.scheduler.allowed-failures": 1,
-            }
-            with dask.config.set(settings):
-                cluster = LocalCluster(
-                    n_workers=self._workers,
-                    threads_per_worker=1,
-                    processes=True,
-                    dashboard_address=None,
-                    silence_logs=logging.CRITICAL,
-                )
-            self._client = Client(cluster)
-        return self._client
-
-    def close(self) -> None:
-        if self._client is not None:
-            cluster = self._client.cluster
-            self._client.close()
-            cluster.close()
 
 
 def _spread(client: Any, window: int, workspace: Workspace, name: str, units: list[int]) -> Iterator[Outcome]:
