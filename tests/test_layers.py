@@ -19,7 +19,7 @@ LAYERS = (
     ("explained",),
     ("plotting", "readers", "models", "attribution", "statistics"),
     ("grid", "storage"),
-    ("errors", "names", "paths"),
+    ("errors", "names", "paths", "revisions"),
 )
 # Libraries of one layer stand alone.
 DEPTH = {part: depth for depth, parts in enumerate(LAYERS) for part in parts}

@@ -13,11 +13,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geoxai import __version__
 from geoxai.config import marked
 from geoxai.errors import InputError
 from geoxai.paths import expand
-from geoxai.stages.stage import InputPath, OutputStage, Reference
+from geoxai.revisions import LIBRARIES
+from geoxai.stages.stage import InputPath, OutputStage, Reference, Stage
 
 if TYPE_CHECKING:
     from geoxai.config import Config
@@ -59,6 +59,7 @@ def ingredients(config: Config, name: str, device: str, above: Callable[[str], s
         "seed": config.compute.seed,
         "device": device.split(":")[0],
         "versions": versions(),
+        "revisions": revisions(stage),
     }
 
 
@@ -74,8 +75,13 @@ def science_hash(config: Config, fingerprint: Callable[[str], str]) -> str:
 
 @cache
 def versions() -> dict[str, str]:
-    """Versions of what computes numbers."""
-    return {"geoxai": __version__, "numpy": version("numpy"), "torch": version("torch"), "xarray": version("xarray")}
+    """Versions of what computes numbers, beside geoxai itself: it has revisions."""
+    return {"numpy": version("numpy"), "torch": version("torch"), "xarray": version("xarray")}
+
+
+def revisions(stage: Stage) -> dict[str, int]:
+    """The revision of a stage (as ``stage``) and of the libraries that make its numbers."""
+    return {"stage": stage.revision, **{library: LIBRARIES[library] for library in stage.libraries}}
 
 
 def short_hash(value: Any) -> str:

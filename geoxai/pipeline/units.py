@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from geoxai import __version__
 from geoxai.errors import GeoxaiError
 from geoxai.pipeline import stores
 from geoxai.pipeline.fingerprints import changed, versions
@@ -132,7 +133,7 @@ def provenance(workspace: Workspace, name: str) -> dict[str, Any]:
         "geoxai_fingerprint": workspace.fingerprint(name),
         "geoxai_config_hash": workspace.science_hash(),
         "geoxai_inputs": json.dumps(inputs, sort_keys=True),
-        "geoxai_versions": json.dumps(versions(), sort_keys=True),
+        "geoxai_versions": json.dumps({"geoxai": __version__, **versions()}, sort_keys=True),
         "geoxai_seed": workspace.config.compute.seed,
         "geoxai_device": made_of["device"],
     }

@@ -28,6 +28,7 @@ class Anomaly(LazyStage):
     use: ClassVar[str] = "anomaly"
     gives: ClassVar[str] = "grid"
     fits: ClassVar[bool] = True
+    libraries: ClassVar[tuple[str, ...]] = ("grid", "statistics")
 
     from_: Annotated[str | None, Reference("grid", nearest=True)] = Field(
         None, alias="from", description="Stage whose fields become anomalies."

@@ -40,6 +40,7 @@ class Composite(ReducedStage):
 
     use: ClassVar[str] = "composite"
     gives: ClassVar[str] = "composite"
+    libraries: ClassVar[tuple[str, ...]] = ("grid", "statistics")
 
     from_: Annotated[str | None, Reference("relevance", nearest=True)] = Field(
         None, alias="from", description="Stage with relevance maps."

@@ -46,6 +46,7 @@ class Explain(StoredStage):
     """What the explanation methods have in common."""
 
     gives: ClassVar[str] = "relevance"
+    libraries: ClassVar[tuple[str, ...]] = ("attribution", "grid", "models", "readers", "statistics")
     account: ClassVar[str]
 
     from_: Annotated[str | None, Reference("samples", nearest=True)] = Field(

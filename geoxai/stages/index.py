@@ -19,6 +19,8 @@ Thresholds = tuple[float, float]
 class _Classes(LazyStage):
     """Options that turn an index into classes."""
 
+    libraries: ClassVar[tuple[str, ...]] = ("grid", "readers", "statistics")
+
     thresholds: Thresholds | None = Field(
         (-0.5, 0.5),
         description="At or below the first: cold class; at or above the second: warm class; null: values only.",

@@ -30,6 +30,7 @@ class LabelsTable(LazyStage):
 
     use: ClassVar[str] = "labels.table"
     gives: ClassVar[str] = "labels"
+    libraries: ClassVar[tuple[str, ...]] = ("grid", "readers", "statistics")
 
     path: Annotated[str, InputPath()] = Field(
         description="CSV file; comma, semicolon or tab separated, `#` begins a comment line."

@@ -47,6 +47,7 @@ class LoadNetcdf(LazyStage):
 
     use: ClassVar[str] = "load.netcdf"
     gives: ClassVar[str] = "grid"
+    libraries: ClassVar[tuple[str, ...]] = ("grid", "readers")
 
     path: Annotated[str | list[str], InputPath()] = Field(
         description="A file, a glob such as `data/sst_*.nc`, a Zarr store, or a list of them."

@@ -90,6 +90,7 @@ class Model(LazyStage):
     use: ClassVar[str] = "model"
     gives: ClassVar[str] = "network"
     fits: ClassVar[bool] = True
+    libraries: ClassVar[tuple[str, ...]] = ("grid", "models")
 
     path: Annotated[str, InputPath()] = Field(description="Network file.")
     from_: Annotated[str | None, Reference("samples", nearest=True)] = Field(

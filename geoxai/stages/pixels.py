@@ -34,6 +34,7 @@ class SelectPixels(StoredStage):
 
     use: ClassVar[str] = "select.pixels"
     gives: ClassVar[str] = "pixels"
+    libraries: ClassVar[tuple[str, ...]] = ("grid", "models", "statistics")
 
     from_: Annotated[str | None, Reference("prediction", nearest=True)] = Field(
         None, alias="from", description="Predicted images."

@@ -59,6 +59,7 @@ class Maps(OutputStage):
     """
 
     use: ClassVar[str] = "plot.maps"
+    libraries: ClassVar[tuple[str, ...]] = ("grid", "plotting")
 
     from_: Annotated[str | None, Reference(*_MAPPED, nearest=True)] = Field(
         None, alias="from", description="Stage with the field. Default: the nearest one above."

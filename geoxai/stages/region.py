@@ -46,6 +46,7 @@ class CropRegion(LazyStage):
 
     use: ClassVar[str] = "region"
     gives: ClassVar[str] = "grid"
+    libraries: ClassVar[tuple[str, ...]] = ("grid", "readers")
 
     from_: Annotated[str | None, Reference("grid", nearest=True)] = Field(
         None, alias="from", description="Stage whose fields are cut."

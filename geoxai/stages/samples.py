@@ -48,6 +48,7 @@ class Samples(StoredStage):
     use: ClassVar[str] = "samples"
     gives: ClassVar[str] = "samples"
     fits: ClassVar[bool] = True
+    libraries: ClassVar[tuple[str, ...]] = ("grid", "readers", "statistics")
 
     inputs: Annotated[str | list[str] | dict[str, str | list[str]] | None, Reference("grid", nearest=True)] = Field(
         None,

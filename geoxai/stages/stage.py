@@ -99,6 +99,11 @@ class Stage(BaseModel):
     use: ClassVar[str]
     gives: ClassVar[str]
     fits: ClassVar[bool] = False
+    # Raise it when the stage gives other numbers (or files) than before for the same options and inputs: results that
+    # were made before are then computed again. Not for changes that leave every number as it is, nor for those of a
+    # library that several stages use, which has its own number in geoxai/revisions.py.
+    revision: ClassVar[int] = 1
+    libraries: ClassVar[tuple[str, ...]] = ()  # of geoxai/revisions.py: those that make its numbers
 
     def advise(self, name: str, stages: Mapping[str, Stage]) -> Iterable[tuple[str, str, str]]:
         """What a user should think about before running this stage, as warnings of ``check``.

@@ -56,6 +56,7 @@ class Train(StoredStage):
 
     use: ClassVar[str] = "train"
     gives: ClassVar[str] = "network"
+    libraries: ClassVar[tuple[str, ...]] = ("grid", "models")
 
     from_: Annotated[str | None, Reference("samples", nearest=True)] = Field(
         None, alias="from", description="Samples to train on; their train split, or all where they have no split."

@@ -11,6 +11,7 @@ from geoxai.config import load
 from geoxai.errors import InputError
 from geoxai.pipeline import fingerprints
 from geoxai.pipeline.workspace import bind
+from geoxai.revisions import LIBRARIES
 from geoxai.stages.stage import InputPath, LazyStage, OutputStage, Reference
 
 CONFIG = """version: 1
@@ -89,8 +90,25 @@ def test_an_option_an_input_and_the_seed_count_downstream(prints: Callable[..., 
 
 def test_a_new_version_counts(prints: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
     before = prints()
-    monkeypatch.setattr(fingerprints, "versions", lambda: {"geoxai": "99"})
+    monkeypatch.setattr(fingerprints, "versions", lambda: {"torch": "99"})
     assert not set(prints()) & set(before)
+
+
+def test_a_revision_counts_downstream(prints: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    before = prints()
+    monkeypatch.setattr(File, "revision", 2)
+    assert not set(prints()) & set(before)
+
+
+def test_the_revision_of_a_library_counts_where_it_is_used(
+    prints: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Two, "libraries", ("statistics",))
+    data, *below = prints()
+    monkeypatch.setitem(LIBRARIES, "statistics", LIBRARIES["statistics"] + 1)
+    same, *moved = prints()
+    assert same == data
+    assert not set(moved) & set(below)
 
 
 def test_the_place_of_an_input_does_not_count(prints: Callable[..., list[str]], tmp_path: Path) -> None:
