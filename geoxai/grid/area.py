@@ -10,22 +10,35 @@ from geoxai.grid.boxes import Region
 from geoxai.grid.coordinates import is_rectilinear, spatial_dims
 
 EARTH_RADIUS = 6.371e6  # m, the mean radius
+# Edges are the same where they differ by less than this share of a cell: files store them in single precision.
+_SPACING_SHARE = 1e-3
+EDGES = {"lat": ("lat_south", "lat_north"), "lon": ("lon_west", "lon_east")}
+"""Coordinates of the edges of rows and columns, where a file gives bounds: the array of a variable can carry one value
+per row, but not CF's pair of them."""
+
+CELL_COORDS = ("cell_area", *EDGES["lat"], *EDGES["lon"])
+_EDGE_ATTRS = {
+    "lat_south": {"units": "degrees_north", "long_name": "southern edge of the row"},
+    "lat_north": {"units": "degrees_north", "long_name": "northern edge of the row"},
+    "lon_west": {"units": "degrees_east", "long_name": "western edge of the column"},
+    "lon_east": {"units": "degrees_east", "long_name": "eastern edge of the column"},
+}
 _ATTRS = {"units": "m2", "standard_name": "cell_area", "long_name": "cell area on a sphere of 6371 km"}
 
 
 def area_weights(obj: xr.DataArray | xr.Dataset) -> xr.DataArray:
     """Area of every cell in m2, dims ``(lat, lon)`` or those of two-dimensional coordinates; not normalised.
 
-    A coordinate ``cell_area`` is taken as it is. On a rectilinear grid cells reach halfway to their neighbours, as far
-    beyond the outermost centres, and never beyond a pole; the area is exact for such cells. On a curvilinear grid it
-    is the parallelogram spanned by the centred differences of the cell positions.
+    A coordinate ``cell_area`` is taken as it is. On a rectilinear grid cells have the edges of ``row_edges`` and
+    ``column_edges``, and the area is exact for them. On a curvilinear grid it is the parallelogram spanned by the
+    differences between the positions of the neighbouring cells, NaN where a cell has no place or no neighbour.
     """
     if "cell_area" in obj.coords:
         return obj["cell_area"]
     if not is_rectilinear(obj):
         return _curvilinear_area(obj)
-    south, north = row_edges(obj["lat"].values)
-    west, east = column_edges(obj["lon"].values)
+    south, north = row_edges(obj)
+    west, east = column_edges(obj)
     return _rectilinear(obj, south, north, east - west)
 
 
@@ -36,8 +49,8 @@ def part_in_region(obj: xr.DataArray | xr.Dataset, box: Region) -> xr.DataArray:
     """
     if not is_rectilinear(obj):
         raise GeoxaiError("parts of cells in a box are known for one-dimensional lat and lon only")
-    south, north = row_edges(obj["lat"].values)
-    west, east = column_edges(obj["lon"].values)
+    south, north = row_edges(obj)
+    west, east = column_edges(obj)
     width = box.lon[1] - box.lon[0]
     if width >= 360:
         inside = east - west
@@ -77,14 +90,27 @@ def require_cells(da: xr.DataArray, box: Region) -> None:
     )
 
 
-def row_edges(lat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Southern and northern edge of every row in degrees."""
-    low, high = _edges(lat)
+def row_edges(obj: xr.DataArray | xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Southern and northern edge of every row in degrees.
+
+    As the coordinates ``lat_south`` and ``lat_north`` say; without them rows reach halfway to their neighbours, as far
+    beyond the outermost centres, and never beyond a pole.
+    """
+    low, high = _carried(obj, "lat") or _edges(obj["lat"].values)
     return np.clip(low, -90, 90), np.clip(high, -90, 90)
 
 
-def column_edges(lon: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Western and eastern edge of every column in degrees, each in the turn of its centre."""
+def column_edges(obj: xr.DataArray | xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Western and eastern edge of every column in degrees, each in the turn of its centre.
+
+    As the coordinates ``lon_west`` and ``lon_east`` say; without them columns reach halfway to their neighbours.
+    """
+    lon = obj["lon"].values
+    carried = _carried(obj, "lon")
+    if carried is not None:
+        west, east = carried
+        turn = 360 * np.round((lon - (west + east) / 2) / 360)
+        return west + turn, east + turn
     unwrapped = np.rad2deg(np.unwrap(np.deg2rad(lon.astype(float))))
     low, high = _edges(unwrapped)
     turn = lon - unwrapped
@@ -93,6 +119,60 @@ def column_edges(lon: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         low = np.where(low == low.min(), low + excess / 2, low)
         high = np.where(high == high.max(), high - excess / 2, high)
     return low + turn, high + turn
+
+
+def attach_edges(ds: xr.Dataset, axis: str, bounds: np.ndarray) -> xr.Dataset | None:
+    """The dataset with the bounds ``(row or column, 2)`` of ``lat`` or ``lon`` as coordinates of their edges.
+
+    As it is where the edges are those that it has without bounds; None where the bounds do not enclose the centres.
+    """
+    centres = ds[axis].values.astype(float)
+    if bounds.shape != (centres.size, 2) or not np.isfinite(bounds).all():
+        return None
+    low, high = bounds.min(axis=1), bounds.max(axis=1)
+    if axis == "lon":  # a file may write the edges in other turns than the centre, and either first
+        low, high = _around(centres, bounds)
+    tolerance = _SPACING_SHARE * (high - low)
+    if not ((low - tolerance <= centres) & (centres <= high + tolerance) & (high > low)).all():
+        return None
+    have = row_edges(ds) if axis == "lat" else column_edges(ds)
+    if all((np.abs(a - b) <= tolerance).all() for a, b in zip(have, (low, high))):
+        return ds
+    names = EDGES[axis]
+    return ds.assign_coords({name: (axis, edge, _EDGE_ATTRS[name]) for name, edge in zip(names, (low, high))})
+
+
+def _around(centres: np.ndarray, bounds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Western and eastern edges in the turn of the centres: the way round on which the cell is narrower."""
+    ways = []
+    for west, east in (bounds.T, bounds.T[::-1]):
+        to_west, to_east = (np.mod(step + 1e-6, 360) - 1e-6 for step in (centres - west, east - centres))
+        ways.append((to_west + to_east, centres - to_west, centres + to_east))
+    (first, *edges), (second, *others) = ways
+    low, high = (np.where(first <= second, a, b) for a, b in zip(edges, others))
+    return low, high
+
+
+def polygon_area(lat: np.ndarray, lon: np.ndarray) -> np.ndarray:
+    """Area in m2 of spherical polygons whose corners, in degrees and in order, are the last axis.
+
+    Each is cut into triangles from its first corner; the excess of a triangle is that of Eriksson 1990, Math. Mag. 63.
+    """
+    north, east = np.deg2rad(lat), np.deg2rad(lon)
+    corner = np.stack([np.cos(north) * np.cos(east), np.cos(north) * np.sin(east), np.sin(north)])
+    first, total = corner[..., 0], np.zeros(lat.shape[:-1])
+    for i in range(1, lat.shape[-1] - 1):
+        second, third = corner[..., i], corner[..., i + 1]
+        triple = (first * np.cross(second, third, axis=0)).sum(0)
+        total += 2 * np.arctan2(triple, 1 + (first * second).sum(0) + (second * third).sum(0) + (third * first).sum(0))
+    return EARTH_RADIUS**2 * np.abs(total)
+
+
+def _carried(obj: xr.DataArray | xr.Dataset, axis: str) -> tuple[np.ndarray, np.ndarray] | None:
+    low, high = EDGES[axis]
+    if low not in obj.coords or high not in obj.coords:
+        return None
+    return obj[low].values.astype(float), obj[high].values.astype(float)
 
 
 def _edges(centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -118,6 +198,16 @@ def _curvilinear_area(obj: xr.DataArray | xr.Dataset) -> xr.DataArray:
     if min(lat.shape) < 2:
         raise GeoxaiError("areas of a curvilinear grid need at least two rows and two columns")
     position = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=-1)
-    along, across = np.gradient(position, axis=0), np.gradient(position, axis=1)
+    along, across = _steps(position, 0), _steps(position, 1)
     area = EARTH_RADIUS**2 * np.linalg.norm(np.cross(along, across), axis=-1)
     return xr.DataArray(area, {"lat": obj["lat"], "lon": obj["lon"]}, (rows, columns), "cell_area", _ATTRS)
+
+
+def _steps(position: np.ndarray, axis: int) -> np.ndarray:
+    """Step from cell to cell: half that between both neighbours, or the one to the only neighbour that has a place."""
+    outside = np.full_like(position.take([0], axis), np.nan)
+    step = np.diff(position, axis=axis)
+    to_next, from_last = np.concatenate([step, outside], axis), np.concatenate([outside, step], axis)
+    both = np.stack([to_next, from_last])
+    known = np.isfinite(both).sum(axis=0)
+    return np.where(known > 0, np.where(np.isfinite(both), both, 0).sum(axis=0) / np.maximum(known, 1), np.nan)

@@ -164,7 +164,7 @@ def grid_difference(a: xr.DataArray | xr.Dataset, b: xr.DataArray | xr.Dataset) 
             return f"{name} has {_shape(first)} against {_shape(second)} points"
         if first.size == 0:
             continue
-        if not np.allclose(first, second, rtol=0, atol=_tolerance(first)):
+        if not np.allclose(first, second, rtol=0, atol=_tolerance(first), equal_nan=True):
             return (
                 f"{name} runs from {first.flat[0]:g} to {first.flat[-1]:g} against "
                 f"{second.flat[0]:g} to {second.flat[-1]:g}" + _first_difference(first, second)

@@ -54,12 +54,12 @@ def _nearest(centres: np.ndarray, wanted: np.ndarray, period: float | None = Non
         order = np.concatenate([[order[-1]], order, [order[0]]])
     above = np.clip(np.searchsorted(axis, target), 1, max(axis.size - 1, 1))
     if axis.size == 1:
-        return np.zeros(target.shape, dtype=int), float(np.abs(target - axis[0]).max())
+        return np.zeros(target.shape, dtype=int), float(np.nanmax(np.abs(target - axis[0])))
     to_lower, to_upper = np.abs(target - axis[above - 1]), np.abs(axis[above] - target)
     # single-precision centres sit a hair off the middle: a tie within 1e-5 degrees is a tie
     take_lower = to_lower <= to_upper + 1e-5
     index = np.where(take_lower, above - 1, above)
-    return order[index], float(np.minimum(to_lower, to_upper).max())
+    return order[index], float(np.nanmax(np.minimum(to_lower, to_upper)))
 
 
 def require_values(da: xr.DataArray, name: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,70 @@ def is_every_month(time: Any) -> bool:
     """Whether times are monthly and most of them one month after the one before: not seasons, not years."""
     steps = np.diff(year_month(time))
     return bool((steps > 0).all()) and steps.size > 0 and float(np.median(steps)) == 1
+
+
+@dataclass(frozen=True)
+class Hole:
+    """Times missing between two that are there: ``missing`` steps of ``step``, a count of months or a duration."""
+
+    before: str
+    after: str
+    missing: int
+    step: str
+
+    def __str__(self) -> str:
+        return f"{self.before} is followed by {self.after}, {self.missing} x {self.step} missing"
+
+
+def holes(time: Any) -> list[Hole]:
+    """Where steps are missing in a time axis in order, of any calendar.
+
+    Steps of a month and more are counted in calendar months, so that neither their days nor a stamp that drifts within
+    the month or year matters; shorter ones by their duration. A gap that recurs every year between the same months, as
+    in winters alone, is no hole.
+    """
+    values = np.asarray(time)
+    if values.size < 3:
+        return []
+    month = year_month(values)
+    monthly = np.diff(month)
+    usual = float(np.median(monthly))
+    if usual >= 1:
+        steps, least, name = monthly.astype(float), usual, "1 month" if usual == 1 else f"{usual:g} months"
+        if usual > 1:  # stamps of seasons and years may stray by a month or two
+            least = 1.5 * usual
+    else:
+        steps = _seconds(np.diff(values))
+        usual = float(np.median(steps))
+        least, name = 1.5 * usual, _duration(usual)
+    wide = np.flatnonzero(steps > least * (1 + 1e-9))
+    seasons = _recurring(month, wide)
+    return [
+        Hole(time_text(values[i]), time_text(values[i + 1]), max(1, round(float(steps[i] / usual)) - 1), name)
+        for i in wide.tolist()
+        if i not in seasons
+    ]
+
+
+def _recurring(month: np.ndarray, wide: np.ndarray) -> set[int]:
+    """The gaps from one month of the year to another, equally long, that are there in at least half of the years."""
+    gaps = [(int(month[i] % 12), int(month[i + 1] - month[i])) for i in wide]
+    least = max(2.0, (month[-1] // 12 - month[0] // 12) / 2)
+    return {int(i) for i, gap in zip(wide, gaps) if gaps.count(gap) >= least}
+
+
+def _seconds(steps: np.ndarray) -> np.ndarray:
+    if steps.dtype.kind == "m":
+        return steps / np.timedelta64(1, "s")
+    return np.array([step.total_seconds() for step in steps])
+
+
+def _duration(seconds: float) -> str:
+    for size, name in ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second")):
+        if seconds >= size:
+            count = round(seconds / size, 2)
+            return f"{count:g} {name}" + "s" * (count != 1)
+    return f"{seconds:g} seconds"
 
 
 def time_text(value: Any) -> str:

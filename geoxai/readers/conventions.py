@@ -1,35 +1,30 @@
-"""Canonical names: which coordinates of a file are latitude, longitude and time, after CF or by their common names."""
+"""Canonical names: the coordinates of a file's fields as ``lat``, ``lon`` and ``time``, after CF or common names."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 import xarray as xr
 
-from geoxai.errors import InputError, OptionError
+from geoxai.errors import OptionError
 from geoxai.names import unknown
+from geoxai.readers.horizontal import axis_of, declared, fields_of, latitude_longitude, named
 
-_NAMES = {
-    "lat": ("lat", "latitude", "lats", "nav_lat", "xlat", "yt_ocean", "geolat", "tlat"),
-    "lon": ("lon", "longitude", "lons", "long", "nav_lon", "xlong", "xt_ocean", "geolon", "tlong"),
-    "time": ("time", "times", "t", "valid_time", "date", "datetime", "month_time"),
-}
-_UNITS = {
-    "lat": ("degrees_north", "degree_north", "degree_n", "degrees_n", "degreen", "degreesn"),
-    "lon": ("degrees_east", "degree_east", "degree_e", "degrees_e", "degreee", "degreese"),
-}
-_STANDARD = {"lat": "latitude", "lon": "longitude", "time": "time"}
-_KEPT = ("long_name", "axis")
+_KEPT = ("long_name", "axis", "bounds")
 _ATTRS = {
     "lat": {"units": "degrees_north", "standard_name": "latitude"},
     "lon": {"units": "degrees_east", "standard_name": "longitude"},
     "time": {"standard_name": "time"},
 }
-_ROTATED = ("rlat", "rlon", "grid_latitude", "grid_longitude")
 
 
 def canonical_names(
-    ds: xr.Dataset, source: str, given: Mapping[str, str] | None = None, *, required: bool = True
+    ds: xr.Dataset,
+    source: str,
+    given: Mapping[str, str] | None = None,
+    *,
+    required: bool = True,
+    wanted: Iterable[str] = (),
 ) -> xr.Dataset:
     """The dataset with ``lat``, ``lon`` and ``time`` under these names, CF attributes set, values untouched.
 
@@ -43,23 +38,22 @@ def canonical_names(
         Which variable of the file is ``lat``, ``lon`` or ``time`` where the file does not make it clear.
     required
         Whether the file must have latitude and longitude.
+    wanted
+        The variables, by their names in the file, whose coordinates count; default: all.
 
     One-dimensional latitude and longitude become the dims ``lat`` and ``lon``; two-dimensional ones keep their dims
-    under the names ``y`` and ``x``. A file without time is left without. Raises ``InputError`` where latitude or
-    longitude cannot be found or several variables could be it.
+    under the names ``y`` and ``x``. A file without time is left without. Raises ``InputError`` where the fields have no
+    latitude or longitude or several variables could be it.
     """
     given = dict(given or {})
-    found: dict[str, Hashable | None] = {
-        axis: given.get(axis) or _find(ds, axis, source) for axis in ("lat", "lon", "time")
-    }
     for axis, said in given.items():
         if said not in ds.variables:
             raise OptionError(
                 f"{source}: {unknown('variable', said, map(str, ds.variables))}", option=f"coordinates.{axis}"
             )
-    for axis in ("lat", "lon"):
-        if found[axis] is None and required:
-            raise _missing(ds, axis, source)
+    fields = fields_of(ds, wanted)
+    lat, lon = latitude_longitude(ds, source, fields, given, required=required)
+    found = {"lat": lat, "lon": lon, "time": given.get("time") or _time(ds, fields, source)}
     ds = ds.set_coords([name for name in found.values() if name is not None])
     for axis, name in found.items():
         if name is None:
@@ -74,40 +68,17 @@ def canonical_names(
     return ds
 
 
-def _find(ds: xr.Dataset, axis: str, source: str) -> Hashable | None:
-    """The variable that is an axis: by units and standard name, else by its name."""
-    by_attrs = [name for name, variable in ds.variables.items() if _declared(variable, axis)]
-    by_name = [name for name in [*ds.variables] if str(name).lower() in _NAMES[axis]]
-    for candidates in (by_attrs, by_name):
-        most = 1 if axis == "time" else 2
-        usable = [name for name in candidates if ds[name].ndim <= most and str(name) not in _ROTATED]
-        dimension = [name for name in usable if name in ds.dims]
-        if len(dimension) == 1:
-            return dimension[0]
-        if len(usable) == 1:
-            return usable[0]
-        if len(usable) > 1:
-            named = [name for name in usable if str(name).lower() in _NAMES[axis][:2]]
-            if len(named) == 1:
-                return named[0]
-            raise InputError(
-                f"{source}: several variables could be {_STANDARD[axis]}: {', '.join(map(str, usable))}",
-                fix=f"say which with coordinates: {{{axis}: {usable[0]}}}",
-            )
+def _time(ds: xr.Dataset, fields: Sequence[Hashable], source: str) -> Hashable | None:
+    """The time of the fields; else the only scalar of the file that is a time, such as that of a single image."""
+    for field in fields:
+        time = axis_of(ds, field, "time", source)
+        if time is not None:
+            return time
+    for test in (declared, named):
+        scalars = [name for name, variable in ds.variables.items() if not variable.ndim and test(ds, name, "time")]
+        if len(scalars) == 1:
+            return scalars[0]
     return None
-
-
-def _declared(variable: xr.Variable, axis: str) -> bool:
-    attrs = variable.attrs
-    if axis == "time":
-        decoded = variable.dtype.kind == "M" or _is_cftime(variable)
-        return decoded and (attrs.get("standard_name") == "time" or attrs.get("axis") == "T")
-    units = str(attrs.get("units", "")).lower()
-    return units in _UNITS[axis] or attrs.get("standard_name") == _STANDARD[axis]
-
-
-def _is_cftime(variable: xr.Variable) -> bool:
-    return variable.dtype == object and variable.size > 0 and hasattr(variable.values.flat[0], "calendar")
 
 
 def _as_dim(ds: xr.Dataset, axis: str, name: Hashable) -> xr.Dataset:
@@ -128,18 +99,5 @@ def _rows_and_columns(ds: xr.Dataset) -> xr.Dataset:
     if ds["lon"].dims != (rows, columns):
         ds["lon"] = ds["lon"].transpose(rows, columns)
     names = {old: new for old, new in ((rows, "y"), (columns, "x")) if old != new}
-    return ds.rename(names)
-
-
-def _missing(ds: xr.Dataset, axis: str, source: str) -> InputError:
-    rotated = [name for name in ds.variables if str(name) in _ROTATED]
-    if rotated:
-        return InputError(
-            f"{source}: a rotated grid ({', '.join(map(str, rotated))}) without arrays of latitude and longitude",
-            fix="add two-dimensional lat and lon to the file, or regrid it to latitudes and longitudes",
-        )
-    shapes = ", ".join(f"{name}({', '.join(map(str, v.dims))})" for name, v in ds.variables.items())
-    return InputError(
-        f"{source}: no {_STANDARD[axis]} among its variables: {shapes}",
-        fix=f"say which variable it is with coordinates: {{{axis}: NAME}}",
-    )
+    clash = {new: f"{new}_in_file" for new in names.values() if new in ds.variables and new not in ds["lat"].dims}
+    return ds.rename(clash).rename(names)

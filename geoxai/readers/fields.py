@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,34 +11,63 @@ import numpy as np
 import xarray as xr
 
 from geoxai.errors import InputError
+from geoxai.readers.extremes import Expected, check_values
+from geoxai.readers.packing import within
 
 _CHUNK_BYTES = 2**25
 # A packed value keeps its integer when unpacking rounds by less than this share of the packing step.
 _STEP_SHARE = 1 / 20
 
 
-class StoredField:
-    """A variable of a file, read piece by piece when dask asks for it."""
+@dataclass(frozen=True)
+class Meaning:
+    """What the numbers of a variable mean: which are missing, and what all others can be (None: anything)."""
 
-    def __init__(self, variable: xr.Variable, path: Path, name: str):
+    missing: tuple[float, ...] = ()
+    valid: tuple[float, float] | None = None
+    expected: Expected | None = None
+
+    def of(self, dtype: np.dtype) -> np.dtype:
+        """The dtype of what comes of numbers of a dtype: a float where some may be missing."""
+        if dtype.kind == "f" or not (self.missing or self.valid):
+            return dtype
+        return np.dtype(np.float32 if dtype.itemsize <= 2 else np.float64)
+
+
+class StoredField:
+    """A variable of a file, read piece by piece when dask asks for it, each piece checked as it is read."""
+
+    def __init__(self, variable: xr.Variable, path: Path, name: str, meaning: Meaning):
         self.variable = variable
         self.path = path
         self.name = name
+        self.meaning = meaning
         self.shape = variable.shape
-        self.dtype = variable.dtype
+        self.dtype = meaning.of(variable.dtype)
         self.ndim = variable.ndim
 
     def __getitem__(self, key: Any) -> np.ndarray:
         try:
-            return np.asarray(self.variable[key].values)
+            values = np.asarray(self.variable[key].values).astype(self.dtype, copy=False)
         except MemoryError:
             raise
         except Exception as error:  # what the NetCDF, HDF5 and Zarr libraries raise has no common base
             raise explain_read_error(self.path, self.name, error) from error
+        for number in self.meaning.missing:
+            # a file in double precision may hold the single precision number
+            values = np.where(
+                (values == number) | (values == np.float32(number)), np.asarray(np.nan, self.dtype), values
+            )
+        if self.meaning.valid is not None:
+            values = within(values, self.meaning.valid)
+        if self.meaning.expected is not None:
+            check_values(values, self.path, self.name, self.meaning.expected)
+        return values
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         stat = self.path.stat()
-        return str(self.path), stat.st_mtime_ns, stat.st_size, self.name, self.shape, str(self.dtype)
+        told = (self.name, self.shape, str(self.dtype), repr(self.meaning))
+        return str(self.path), stat.st_mtime_ns, stat.st_size, *told
 
 
 def explain_read_error(path: Path, variable: str | None, error: BaseException) -> InputError:
@@ -58,7 +88,7 @@ def explain_read_error(path: Path, variable: str | None, error: BaseException) -
     )
 
 
-def lazy_field(da: xr.DataArray, path: Path) -> xr.DataArray:
+def lazy_field(da: xr.DataArray, path: Path, meaning: Meaning) -> xr.DataArray:
     """The field on dask, chunked along time only, in pieces of about 32 MiB that are whole chunks of the file."""
     import dask.array
 
@@ -67,8 +97,8 @@ def lazy_field(da: xr.DataArray, path: Path) -> xr.DataArray:
     block = max(1, _CHUNK_BYTES // max(step, 1))
     block = max(stored, block // stored * stored)
     chunks = tuple(min(block, size) if dim == "time" else size for dim, size in da.sizes.items())
-    field = StoredField(da.variable, path, str(da.name))
-    meta = np.empty((0,) * da.ndim, dtype=da.dtype)
+    field = StoredField(da.variable, path, str(da.name), meaning)
+    meta = np.empty((0,) * da.ndim, dtype=field.dtype)
     data = dask.array.from_array(field, chunks=chunks, inline_array=True, meta=meta)
     return da.copy(data=data)
 

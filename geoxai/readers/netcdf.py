@@ -13,17 +13,22 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from geoxai.errors import GeoxaiError, InputError, OptionError
-from geoxai.grid.coordinates import grid_difference, is_rectilinear, latitude_direction, spatial_dims
+from geoxai.errors import InputError, OptionError
+from geoxai.grid.area import CELL_COORDS
+from geoxai.grid.coordinates import grid_difference, spatial_dims
 from geoxai.grid.regions import select_box
 from geoxai.grid.time import select_time
 from geoxai.names import unknown
 from geoxai.paths import expand
+from geoxai.readers.cells import checked_cells, has_places
 from geoxai.readers.conventions import canonical_names
-from geoxai.readers.fields import explain_read_error, float32_is_exact_enough, lazy_field
+from geoxai.readers.extremes import Expected
+from geoxai.readers.fields import Meaning, explain_read_error, float32_is_exact_enough, lazy_field
 from geoxai.readers.netcdf3 import expected_size
-from geoxai.readers.times import check_time_axis, in_time_order
-from geoxai.readers.units import conversion, is_difference, to_units
+from geoxai.readers.origin import check_origin
+from geoxai.readers.packing import check_packing, valid_limits
+from geoxai.readers.times import check_time_axis, in_time_order, warn_of_holes
+from geoxai.readers.units import canonical_unit, conversion, is_difference, to_units
 
 log = logging.getLogger("geoxai.readers")
 
@@ -39,7 +44,8 @@ class Wanted:
 
     ``name``: its name in the files. ``units``: the unit wanted. ``file_units``: the unit of the numbers in the files,
     where they do not say or say wrong. ``missing``: further values that mean missing. ``anomaly``: whether they are
-    differences; None asks the attributes of the file.
+    differences; None asks the attributes of the file. ``valid_range``: whether values outside of the range that the
+    file calls valid are missing. ``implausible``: ``refuse`` or ``keep`` values that cannot be, see ``extremes``.
     """
 
     name: str | None = None
@@ -47,6 +53,8 @@ class Wanted:
     file_units: str | None = None
     missing: tuple[float, ...] = ()
     anomaly: bool | None = None
+    valid_range: bool = True
+    implausible: str = "refuse"
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,7 @@ def open_netcdf(
     lat: tuple[float, float] | None = None,
     lon: tuple[float, float] | None = None,
     coordinates: Mapping[str, str] | None = None,
+    join: Sequence[str] = (),
 ) -> xr.Dataset:
     """Open files as one lazy dataset.
 
@@ -79,6 +88,8 @@ def open_netcdf(
         Box in degrees, see ``geoxai.grid.regions.select_box``.
     coordinates
         Names in the files of ``lat``, ``lon`` and ``time`` where they are not clear.
+    join
+        In what files that follow each other in time may differ, see ``geoxai.readers.origin``.
 
     Returns
     -------
@@ -91,7 +102,8 @@ def open_netcdf(
     ------
     InputError
         A file is missing, unreadable or cut short; its grid or times do not fit; time is out of order, has duplicates,
-        or files overlap. A damaged piece of a file raises it when that piece is computed.
+        or files overlap; files of different origin would be joined. A damaged piece of a file, or one with values that
+        cannot be, raises it when that piece is computed.
     OptionError
         An unknown variable (``variables.NAME``), a unit that does not convert (``variables.NAME.units``), or a box or
         time range without data.
@@ -100,25 +112,34 @@ def open_netcdf(
     found = expand(paths)
     if not found:
         raise InputError(f"no file matches {', '.join(map(str, paths))}", fix="check the path", option="path")
-    files = [_File(path, open_dataset(path, coordinates, grid=True)) for path in found]
+    names = [spec.name or name for name, spec in (variables or {}).items()]
+    files = [_File(path, open_dataset(path, coordinates, grid=True, wanted=names)) for path in found]
     wanted = _all_variables(files) if variables is None else variables
     if not wanted:
         raise InputError(f"{found[0]} holds no variable on its latitudes and longitudes")
-    fields = {name: _variable(files, name, spec) for name, spec in wanted.items()}
+    fields = {name: _variable(files, name, spec, join) for name, spec in wanted.items()}
     ds = _together(fields)
     ds.attrs = {key: files[0].data.attrs[key] for key in _KEPT_GLOBAL if key in files[0].data.attrs}
     if "time" in ds.dims:
         ds = select_time(ds, *time)
+        warn_of_holes(", ".join(map(str, paths)), ds["time"])
     elif time != (None, None):
         raise OptionError(f"{found[0]} has no time axis to take a range of", option="time")
     return select_box(ds, lat, lon) if lat is not None or lon is not None else ds
 
 
-def open_dataset(path: str | Path, coordinates: Mapping[str, str] | None = None, *, grid: bool = False) -> xr.Dataset:
+def open_dataset(
+    path: str | Path,
+    coordinates: Mapping[str, str] | None = None,
+    *,
+    grid: bool = False,
+    wanted: Iterable[str] = (),
+) -> xr.Dataset:
     """One NetCDF file or Zarr store as it is, with canonical names; variables stay on disk until they are used.
 
-    With ``grid`` latitude and longitude must be there. Raises ``InputError`` where the file is missing, unreadable or
-    cut short, or its time axis is not in order. Close it, or use it as a context manager.
+    With ``grid`` latitude and longitude must be there: those of the variables ``wanted``, else of all. Raises
+    ``InputError`` where the file is missing, unreadable or cut short, its grid cannot be believed, or its time axis is
+    not in order. Close it, or use it as a context manager.
     """
     path = Path(path)
     engine = _engine(path)
@@ -127,13 +148,13 @@ def open_dataset(path: str | Path, coordinates: Mapping[str, str] | None = None,
             # times beyond the range of numpy become cftime, several fill values all apply: both as wanted
             warnings.simplefilter("ignore", xr.SerializationWarning)
             ds = xr.open_dataset(path, cache=False, decode_timedelta=False, **engine)
-    except ValueError as error:
-        raise _undecodable_time(path, engine, error) from error
     except MemoryError:
         raise
     except Exception as error:  # what the NetCDF, HDF5 and Zarr libraries raise has no common base
-        raise explain_read_error(path, None, error) from error
-    ds = canonical_names(ds.drop_vars(_bounds(ds)), str(path), coordinates, required=grid)
+        raise _undecodable(path, engine, error) from error
+    check_packing(path, ds, wanted)
+    raw = ds
+    ds = canonical_names(ds.drop_vars(_bounds(ds)), str(path), coordinates, required=grid, wanted=wanted)
     for name in ("lat", "lon", "time"):
         if name in ds.coords:
             try:
@@ -144,7 +165,22 @@ def open_dataset(path: str | Path, coordinates: Mapping[str, str] | None = None,
         if not ds.sizes["time"]:
             raise InputError(f"{path} holds no time step: its time axis is empty")
         check_time_axis(path, ds["time"])
-    return _checked_grid(path, ds)
+    return checked_cells(path, ds, _bounds_of(path, raw, ds))
+
+
+def _bounds_of(path: Path, raw: xr.Dataset, ds: xr.Dataset) -> dict[str, np.ndarray]:
+    """The bounds of latitude and longitude that a file has, by axis; the attribute that names them is taken off."""
+    found = {}
+    for axis in ("lat", "lon"):
+        name = ds[axis].attrs.pop("bounds", None) if axis in ds.coords else None
+        if name in raw.variables and raw[name].dtype.kind == "f" and raw[name].ndim == ds[axis].ndim + 1:
+            try:
+                found[axis] = raw[name].values.astype(float)
+            except Exception as error:  # what the NetCDF, HDF5 and Zarr libraries raise has no common base
+                raise explain_read_error(path, str(name), error) from error
+    if "time" in ds.coords:
+        ds["time"].attrs.pop("bounds", None)
+    return found
 
 
 def _bounds(ds: xr.Dataset) -> set[str]:
@@ -180,39 +216,27 @@ def _engine(path: Path) -> dict[str, Any]:
     return {"engine": "netcdf4"}
 
 
-def _undecodable_time(path: Path, engine: dict[str, Any], error: ValueError) -> InputError:
-    """The words for a file that opens only as long as its times stay numbers; of another error its own words."""
+def _undecodable(path: Path, engine: dict[str, Any], error: Exception) -> InputError:
+    """The words for a file that opens only as long as its numbers stay as stored; of another error its own words."""
     try:
-        with xr.open_dataset(path, decode_times=False, **engine) as raw:
+        with xr.open_dataset(path, decode_cf=False, **engine) as raw:
+            check_packing(path, raw)
             told = [
                 f"{name} has units {v.attrs['units']!r}, calendar {v.attrs.get('calendar', 'standard')!r}"
                 for name, v in raw.variables.items()
                 if " since " in str(v.attrs.get("units", ""))
             ]
+    except InputError as packing:
+        return packing
     except Exception:
+        return explain_read_error(path, None, error)
+    if not isinstance(error, ValueError):
         return explain_read_error(path, None, error)
     reason = "; ".join(told) or " ".join(str(error).split())[:200]
     return InputError(
         f"{path}: the time axis cannot be read as dates: {reason}",
         fix="give the file units such as 'days since 1850-01-01' (months have no fixed length) and a CF calendar",
     )
-
-
-def _checked_grid(path: Path, ds: xr.Dataset) -> xr.Dataset:
-    if not is_rectilinear(ds):
-        return ds
-    for axis in ("lat", "lon"):
-        if not np.isfinite(ds[axis].values.astype(float)).all():
-            raise InputError(f"{path}: {axis} has missing or infinite values")
-    try:
-        latitude_direction(ds["lat"].values)
-    except GeoxaiError as error:
-        raise InputError(f"{path}: {error.message}", fix=error.fix) from None
-    lon = ds["lon"].values.astype(float)
-    if lon.size > 2 and abs(abs(lon[-1] - lon[0]) - 360) < 1e-6:
-        log.warning("%s: the last column (%g) repeats the first (%g); it is left out", path, lon[-1], lon[0])
-        ds = ds.isel(lon=slice(0, -1))
-    return ds
 
 
 def _on_grid(ds: xr.Dataset, name: object) -> bool:
@@ -224,7 +248,7 @@ def _all_variables(files: Sequence[_File]) -> dict[str, Wanted]:
     return dict.fromkeys(names, Wanted())
 
 
-def _variable(files: Sequence[_File], name: str, wanted: Wanted) -> xr.DataArray:
+def _variable(files: Sequence[_File], name: str, wanted: Wanted, join: Sequence[str]) -> xr.DataArray:
     """One variable over all files that hold it."""
     stored = wanted.name or name
     holding = [file for file in files if stored in file.data.data_vars]
@@ -250,6 +274,7 @@ def _variable(files: Sequence[_File], name: str, wanted: Wanted) -> xr.DataArray
                 f"variable {stored!r} is in {len(holding)} files but has no time in {file.path}",
                 fix="narrow the path so that one file holds it",
             )
+    check_origin([(file.path, file.data) for file in holding], join)
     ordered = in_time_order([(file.path, _field(file, name, wanted)) for file in holding])
     parts = [_like(ordered[0], item) for item in ordered]
     return xr.concat(parts, "time", coords="minimal", compat="override", join="exact", combine_attrs="override")
@@ -279,21 +304,36 @@ def _field(file: _File, name: str, wanted: Wanted) -> xr.DataArray:
     single = [dim for dim, size in da.sizes.items() if size == 1 and dim not in ("time", rows, columns)]
     da = da.squeeze(single)
     encoding = da.encoding
-    da = lazy_field(da, file.path)
+    da = lazy_field(da, file.path, _meaning(da, file.path, name, wanted))
     if da.dtype.kind == "b":
         da = da.astype("int8")
-    for value in wanted.missing:
-        da = da.where(da != value)
+    places = has_places(da)
+    if places is not None:
+        da = da.where(places)
     da, grown = _with_units(da, file.path, name, wanted)
     if da.dtype == np.float64 and float32_is_exact_enough(encoding, grown):
         da = da.astype(np.float32)
     scalars = [key for key, value in da.coords.items() if value.ndim == 0]
-    da = da.drop_vars([key for key in da.coords if key not in {"lat", "lon", "time", *da.dims, *scalars}])
+    da = da.drop_vars([key for key in da.coords if key not in {"lat", "lon", "time", *CELL_COORDS, *da.dims, *scalars}])
     da = da.assign_coords({key: da[key].load() for key in scalars})
     da.attrs = {key: value for key, value in da.attrs.items() if key in _KEPT_ATTRS}
     da.encoding = {}
     leading = ("time",) if "time" in da.dims else ()
     return da.rename(name).transpose(*leading, ..., rows, columns)
+
+
+def _meaning(da: xr.DataArray, path: Path, name: str, wanted: Wanted) -> Meaning:
+    """What the numbers of a variable in a file mean."""
+    if da.dtype.kind == "b":
+        return Meaning()
+    limits = valid_limits(path, str(da.name), da) if wanted.valid_range else None
+    if limits is not None:
+        log.warning("%s: values of %s outside its valid range, %g to %g, are missing", path, da.name, *limits)
+    if wanted.implausible == "keep":
+        return Meaning(wanted.missing, limits)
+    units = wanted.file_units or str(da.attrs.get("units", ""))
+    difference = is_difference(da.attrs) if wanted.anomaly is None else wanted.anomaly
+    return Meaning(wanted.missing, limits, Expected(name, canonical_unit(units) == "K" and not difference))
 
 
 def _with_units(da: xr.DataArray, path: Path, name: str, wanted: Wanted) -> tuple[xr.DataArray, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -11,7 +12,11 @@ import numpy as np
 import xarray as xr
 
 from geoxai.errors import InputError
-from geoxai.grid.time import time_text
+from geoxai.grid.time import holes, time_text
+
+log = logging.getLogger("geoxai.readers")
+
+_SHOWN = 3
 
 
 def check_time_axis(path: Path, time: xr.DataArray) -> None:
@@ -73,3 +78,14 @@ def in_time_order(files: Sequence[tuple[Path, Any]]) -> list[tuple[Path, Any]]:
                 fix="give every time once: narrow the path so that only one of the two files is read",
             )
     return ordered
+
+
+def warn_of_holes(source: str, time: xr.DataArray) -> None:
+    """Warn where times are missing between the first and the last, and how many."""
+    found = holes(time)
+    if not found:
+        return
+    told = "; ".join(str(hole) for hole in found[:_SHOWN])
+    more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    count = "a hole" if len(found) == 1 else f"{len(found)} holes"
+    log.warning("%s: the time axis has %s: %s%s", source, count, told, more)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -34,15 +34,34 @@ class Variable(BaseModel):
     file_units: str | None = Field(
         None, description="Unit of the numbers in the files, where the files do not say or say wrong."
     )
-    missing: list[float] = Field([], description="Further numbers in the files that mean missing, such as -999.")
+    missing: list[float] = Field(
+        [], description="Further numbers in the files that mean missing, such as -999 or 1e20."
+    )
+    valid_range: bool = Field(
+        True,
+        description="Whether numbers outside of the file's `valid_range`, or `valid_min` and `valid_max`, are missing.",
+    )
+    implausible: Literal["refuse", "keep"] = Field(
+        "refuse",
+        description="What becomes of numbers that cannot be: beyond 1e15, or below 0 in K (refused), or more than 1e4 "
+        "standard deviations from the others (warned of).",
+    )
 
 
 class LoadNetcdf(LazyStage):
     """Fields from NetCDF files or a Zarr store, lazily, with coordinates called lat, lon and time.
 
     Several files follow each other in time or hold different variables of one grid. Longitude convention, latitude
-    direction and calendar stay those of the files; time must be in order, without duplicates or overlaps. Fill values
-    become NaN, packed integers float32 where that tells all packed values apart. Dims of length one are dropped.
+    direction and calendar stay those of the files; time must be in order, without duplicates or overlaps, and a hole in
+    it is warned of. Fill values become NaN, packed integers float32 where that tells all packed values apart. Dims of
+    length one are dropped.
+
+    Files that are joined in time must agree in what they say of model, experiment, variant, grid label, table and
+    frequency (attributes of CMIP5 and CMIP6), unless `join` lets them differ.
+
+    Latitude and longitude are those of a variable's dims, or those that its attribute `coordinates` or its grid mapping
+    names. Values that cannot be are refused, see `implausible` of a variable. Where the file has bounds of its cells,
+    areas follow them.
     """
 
     use: ClassVar[str] = "load.netcdf"
@@ -69,6 +88,12 @@ class LoadNetcdf(LazyStage):
     )
     coordinates: dict[str, str] = Field(
         {}, description="Names in the files of `lat`, `lon` and `time`, where the files do not make them clear."
+    )
+
+    join: list[Literal["model", "experiment", "variant", "grid", "table", "frequency"]] = Field(
+        [],
+        description="In what files that follow each other in time may differ: `[experiment]` joins a historical run "
+        "and the scenario that continues it.",
     )
 
     @field_validator("variables", mode="before")
@@ -98,9 +123,7 @@ class LoadNetcdf(LazyStage):
         if self.variables is not None:
             options = {name: variable or Variable.model_validate({}) for name, variable in self.variables.items()}
             wanted = {
-                name: Wanted(
-                    variable.name, variable.units, variable.file_units, tuple(variable.missing), variable.anomaly
-                )
+                name: Wanted(**variable.model_dump() | {"missing": tuple(variable.missing)})
                 for name, variable in options.items()
             }
         return open_netcdf(
@@ -110,6 +133,7 @@ class LoadNetcdf(LazyStage):
             lat=self.lat,
             lon=self.lon,
             coordinates=self.coordinates,
+            join=self.join,
         )
 
 

@@ -241,7 +241,7 @@ def test_files_without_recognisable_axes_say_so_and_can_be_told(tmp_path: Path) 
         for dim, axis in (("rows", LAT), ("cols", LON)):
             ds.createVariable(dim, "f8", (dim,))[:] = axis
         ds.createVariable("tas", "f4", ("time", "rows", "cols"))[:] = values
-    with pytest.raises(InputError, match=r"no latitude among its variables: .*rows\(rows\)"):
+    with pytest.raises(InputError, match=r"no latitude among the coordinates of its fields; .*rows\(rows\)"):
         open_netcdf(tmp_path / "a.nc")
     ds = open_netcdf(tmp_path / "a.nc", coordinates={"lat": "rows", "lon": "cols"})
     np.testing.assert_array_equal(ds["tas"].values, values)
