@@ -14,7 +14,9 @@ from tests.readers.test_netcdf import field, write
 def bad(tmp_path: Path, number: float, *, units: str = "K", count: int = 3, dtype: str = "f4", times: int = 40) -> Path:
     values = field(times).astype(dtype)
     values.reshape(-1)[5 : 5 + count] = number
-    return write(tmp_path / "bad.nc", values, np.arange(times), units=units, dtype=dtype)
+    folder = tmp_path / f"{units}_{number:g}_{dtype}"  # a file that is still open is not written over
+    folder.mkdir()
+    return write(folder / "bad.nc", values, np.arange(times), units=units, dtype=dtype)
 
 
 @pytest.mark.parametrize(("number", "dtype"), [(1e20, "f4"), (9.96921e36, "f4"), (-1e30, "f8"), (np.inf, "f4")])
