@@ -23,10 +23,10 @@ _SAJI = "Saji et al. 1999, Nature 401, 360"
 _CONVENTION = "convention of geoxai"
 
 REGIONS: dict[str, Region] = {
-    "nino12": Region((-10, 0), (-90, -80), "Nino 1+2", _CPC),
-    "nino3": Region((-5, 5), (-150, -90), "Nino 3", _CPC),
-    "nino34": Region((-5, 5), (-170, -120), "Nino 3.4", _CPC),
-    "nino4": Region((-5, 5), (160, -150), "Nino 4", _CPC),
+    "nino12": Region((-10, 0), (-90, -80), "Niño 1+2", _CPC),
+    "nino3": Region((-5, 5), (-150, -90), "Niño 3", _CPC),
+    "nino34": Region((-5, 5), (-170, -120), "Niño 3.4", _CPC),
+    "nino4": Region((-5, 5), (160, -150), "Niño 4", _CPC),
     "tropical_pacific": Region((-20, 20), (120, -80), "tropical Pacific", _CONVENTION),
     "north_pacific": Region((20, 65), (120, -100), "North Pacific", _CONVENTION),
     "tropics": Region((-20, 20), (-180, 180), "tropics", _CONVENTION),

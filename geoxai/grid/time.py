@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -15,6 +15,8 @@ from geoxai.grid.coordinates import Gridded
 
 _DATE = re.compile(r"^(\d{1,6})(?:-(\d{1,2})(?:-(\d{1,2})(?:[T ](\d{1,2})(?::(\d{2})(?::(\d{2}))?)?)?)?)?$")
 _PARTS = ("year", "month", "day", "hour", "minute", "second")
+
+TimeResolution = Literal["year", "month", "day", "minute"]
 
 
 def _accessor(time: Any) -> Any:
@@ -135,6 +137,21 @@ def _duration(seconds: float) -> str:
             count = round(seconds / size, 2)
             return f"{count:g} {name}" + "s" * (count != 1)
     return f"{seconds:g} seconds"
+
+
+def resolution(time: Any) -> TimeResolution:
+    """How finely times are told apart: by year, month or day where that suffices and all have one time of day.
+
+    A single time is known to the day, or to the minute where it is not midnight.
+    """
+    if np.ndim(time) == 0:
+        time = np.asarray(time).reshape(1)
+    steps = np.diff(np.sort(year_month(time)))
+    steps = steps[steps > 0] if steps.size and (steps > 0).any() else steps
+    if steps.size and np.unique(year_month(time)).size == np.unique(_moment(time)).size:
+        return "year" if (steps >= 12).all() and np.unique(months(time)).size == 1 else "month"
+    clock = _part(time, "hour") * 60 + _part(time, "minute")
+    return "day" if not clock.any() or (clock.size > 1 and np.unique(clock).size == 1) else "minute"
 
 
 def time_text(value: Any) -> str:

@@ -9,28 +9,33 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 
 from geoxai.plotting.coastlines import Resolution, coastlines_within
+from geoxai.plotting.places import lat_label, lon_label
 from geoxai.plotting.window import Extent
 
 _STEPS = (90, 60, 30, 20, 10, 5, 2, 1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
+_LETTER = 0.062  # inches, of degree labels
+_APART = 0.06  # inches between the labels of two panels
 _FINE_BELOW = 70.0  # degrees of longitude: narrower maps take the 1:50 million coast
 
 
 @dataclass(frozen=True)
 class Page:
-    """Sizes in inches of a figure of equal panels, a colour bar below them and notes of so many lines below that."""
+    """Sizes in inches of a figure of equal panels, a colour bar below them and notes of so many lines below that.
+
+    ``title`` and ``headings`` are the lines of text over the figure and over each panel.
+    """
 
     rows: int
     columns: int
     panel_width: float
     panel_height: float
-    title: bool
-    headings: bool = True
+    title: int
+    headings: int = 1
     notes: tuple[int, ...] = (1,)
 
     left = 0.55
     right = 0.3
     gap_x = 0.18
-    gap_y = 0.34
     bar_above_notes = 0.26
     bar_below_panels = 0.48
     line = 0.15
@@ -38,7 +43,17 @@ class Page:
     @property
     def top(self) -> float:
         """Room above the panels."""
-        return 0.12 + (0.3 if self.title else 0.0) + (0.24 if self.headings else 0.0)
+        return 0.12 + (0.12 + 0.18 * self.title if self.title else 0.0) + self.over_panel
+
+    @property
+    def over_panel(self) -> float:
+        """Room for the heading of a panel."""
+        return 0.1 + 0.14 * self.headings if self.headings else 0.0
+
+    @property
+    def gap_y(self) -> float:
+        """Room between rows of panels."""
+        return 0.1 + max(self.over_panel, 0.14)
 
     @property
     def bottom(self) -> float:
@@ -85,19 +100,30 @@ class Page:
         return heights
 
 
-def draw_frame(axes: Axes, extent: Extent, *, left: bool, bottom: bool, width: float) -> None:
-    """Coastlines, limits and degree ticks of one panel; labels only where ``left`` and ``bottom`` ask for them."""
+def draw_frame(axes: Axes, extent: Extent, page: Page, *, left: bool, bottom: bool, last: bool) -> None:
+    """Coastlines, limits and degree ticks of one panel; labels only where ``left`` and ``bottom`` ask for them.
+
+    A label at a side that would run into that of the panel beside it is left out; ``last`` has none on its right.
+    """
     west, east, south, north = extent
+    width = page.panel_width
     resolution: Resolution = "50m" if east - west < _FINE_BELOW else "110m"
     lines = LineCollection(coastlines_within(extent, resolution), colors="0.15", linewidths=0.6, zorder=3)
     lines.set_gid("coastlines")
     axes.add_collection(lines, autolim=False)
     axes.set_xlim(west, east)
     axes.set_ylim(south, north)
-    height = width * (north - south) / (east - west)
     x_ticks = ticks(west, east, max(2, int(width / 0.62)))
-    y_ticks = ticks(south, north, max(2, int(height / 0.3)))
-    axes.set_xticks(x_ticks, [lon_label(x) for x in x_ticks] if bottom else [""] * len(x_ticks))
+    y_ticks = ticks(south, north, max(2, int(page.panel_height / 0.3)))
+    names = [lon_label(x) for x in x_ticks]
+    for place, (x, name) in enumerate(zip(x_ticks, names)):
+        to_side = (east - x) / (east - west) * width
+        if not last and len(name) * _LETTER / 2 > to_side + page.gap_x / 2 - _APART / 2:
+            names[place] = ""
+        to_side = (x - west) / (east - west) * width
+        if not left and len(name) * _LETTER / 2 > to_side + page.gap_x / 2 - _APART / 2:
+            names[place] = ""
+    axes.set_xticks(x_ticks, names if bottom else [""] * len(x_ticks))
     axes.set_yticks(y_ticks, [lat_label(y) for y in y_ticks] if left else [""] * len(y_ticks))
     axes.tick_params(labelsize=7, length=2.5, width=0.6, color="0.3")
     axes.grid(color="0.4", linewidth=0.3, alpha=0.4, zorder=2)
@@ -115,17 +141,3 @@ def ticks(low: float, high: float, most: int) -> np.ndarray:
         if len(found):
             best = found
     return best
-
-
-def lon_label(degrees: float) -> str:
-    """``120°E``, ``180°``, ``120°W``, ``0°`` for any longitude on the circle."""
-    value = round((degrees + 180) % 360 - 180, 4)
-    if value in (0, -180):
-        return f"{abs(value):g}°"
-    return f"{abs(value):g}°{'E' if value > 0 else 'W'}"
-
-
-def lat_label(degrees: float) -> str:
-    """``30°S``, ``0°``, ``30°N``."""
-    value = round(degrees, 4)
-    return f"{abs(value):g}°{'' if value == 0 else 'N' if value > 0 else 'S'}"

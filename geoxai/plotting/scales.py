@@ -7,20 +7,32 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import xarray as xr
 
 DIVERGING = "RdBu_r"
 SEQUENTIAL = "YlOrRd"
+ABSOLUTE = "viridis"
+_DECIBELS = ("dbz", "db")
+_TEMPERATURES = ("degc", "celsius", "degree_celsius", "degrees_celsius", "deg_c", "c", "degf", "k", "kelvin")
+_DEPARTURES = (
+    *("anomal", "departure", "deviation", "difference", "change", "trend", "tendency", "gradient", "sensitivity"),
+    *("relevance", "contribution", "bias", "error", "increment", "minus"),
+)
 _ROBUST_PERCENT = 99.5
 
 
 @dataclass(frozen=True)
 class Scale:
-    """The colours of all panels: limits, colour map, and which ends of the colour bar values go beyond."""
+    """The colours of all panels: limits, colour map, which ends of the colour bar values go beyond, and how far.
+
+    ``clipped`` says so in words; it is empty where colours show every value.
+    """
 
     vmin: float
     vmax: float
     cmap: str
     extend: Literal["neither", "min", "max", "both"]
+    clipped: str = ""
 
 
 def color_scale(
@@ -29,22 +41,28 @@ def color_scale(
     vmin: float | None = None,
     vmax: float | None = None,
     cmap: str | None = None,
+    absolute: bool = False,
 ) -> Scale:
     """One scale for all values: symmetric about 0 where they have both signs, else from one end to the other.
 
     ``robust`` ends at the 99.5th percentile of the magnitudes that are not 0, ``max`` at the largest. Values of one
-    sign begin at 0 unless all lie far from it (temperatures in kelvin); ``vmin`` makes any scale a sequential one.
+    sign begin at 0 unless all lie far from it (temperatures in kelvin), and values below a thousandth of the others
+    have no sign of their own. ``vmin``, and fields that are ``absolute`` since 0 is no middle of theirs (temperatures
+    in degC, dBZ), make any scale a sequential one.
     """
     finite = values[np.isfinite(values)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
-    signed = vmin is None and low < 0 < high
+    if low < 0 < high and min(-low, high) < 1e-3 * np.percentile(np.abs(finite[finite != 0]), _ROBUST_PERCENT):
+        finite = finite[finite >= 0] if high > -low else finite[finite <= 0]
+        low, high = float(finite.min()), float(finite.max())
+    signed = vmin is None and low < 0 < high and not absolute
     top, bottom = high, low
     if limits == "robust" and finite[finite != 0].size:
         if signed:
             top = float(np.percentile(np.abs(finite[finite != 0]), _ROBUST_PERCENT))
         else:
             bottom, top = np.percentile(finite, [100 - _ROBUST_PERCENT, _ROBUST_PERCENT]).tolist()
-            if 0 <= low < high / 2:
+            if 0 <= low < high / 2 and not absolute:
                 top = float(np.percentile(finite[finite != 0], _ROBUST_PERCENT))
     elif signed:
         top = max(high, -low)
@@ -52,9 +70,9 @@ def color_scale(
         top = top if vmax is None else vmax
         bottom = -top
     else:
-        if 0 <= low < high / 2:
+        if 0 <= low < high / 2 and not absolute:
             bottom = 0.0
-        elif low / 2 < high <= 0:
+        elif low / 2 < high <= 0 and not absolute:
             top = 0.0
         bottom = bottom if vmin is None else vmin
         top = top if vmax is None else vmax
@@ -67,7 +85,36 @@ def color_scale(
     )
     negative = not signed and vmin is None and high <= 0 and low < 0
     chosen = cmap or (DIVERGING if signed else f"{SEQUENTIAL}_r" if negative else SEQUENTIAL)
-    return Scale(bottom, top, chosen, extend)
+    chosen = cmap or (ABSOLUTE if absolute else chosen)
+    robust = limits == "robust" and vmin is None and vmax is None
+    return Scale(bottom, top, chosen, extend, _clipped(bottom, top, low, high, extend, robust))
+
+
+def is_absolute(data: xr.DataArray) -> bool:
+    """Whether 0 is an arbitrary point of a field's scale: temperatures as such and decibels, no anomalies of these."""
+    units = str(data.attrs.get("units", "")).strip()
+    if units.lower() in _DECIBELS:
+        return "relevance" not in str(data.name) and not _is_departure(data)
+    named = f"{data.attrs.get('standard_name', '')} {data.attrs.get('long_name', '')}".lower()
+    return units.lower() in _TEMPERATURES and "temperature" in named and not _is_departure(data)
+
+
+def _is_departure(data: xr.DataArray) -> bool:
+    named = f"{data.name} {data.attrs.get('standard_name', '')} {data.attrs.get('long_name', '')}".lower()
+    return any(word in named for word in _DEPARTURES)
+
+
+def _clipped(bottom: float, top: float, low: float, high: float, extend: str, robust: bool) -> str:
+    """Which values colours do not tell apart, as a sentence."""
+    if extend == "neither":
+        return ""
+    ends = f"±{top:.3g}" if bottom == -top else f"{bottom:.3g} and {top:.3g}"
+    if extend in ("min", "max") and bottom != -top:
+        ends = f"{bottom if extend == 'min' else top:.3g}"
+    beyond = {"min": f"values go down to {low:.3g}", "max": f"values go up to {high:.3g}"}
+    words = beyond.get(extend) or f"values go from {low:.3g} to {high:.3g}"
+    which = ", the 99.5th percentile" if robust else ""
+    return f"Colours end at {ends}{which}; {words}.".replace("-", "\N{MINUS SIGN}")
 
 
 def contour_levels(values: np.ndarray, levels: int | Sequence[float] = 6) -> np.ndarray:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from string import ascii_lowercase
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from geoxai.grid.boxes import REGIONS
+from geoxai.grid.time import TimeResolution, resolution
+from geoxai.plotting.places import target_words, words
 
-_PROPER = {"el_nino": "El Niño", "la_nina": "La Niña"} | {name: box.title for name, box in REGIONS.items() if box.title}
-
-
-def words(name: str) -> str:
-    """A name of a class, a region or a key as people write it: ``El Niño``, ``Nino 3.4``, ``central pacific``."""
-    return _PROPER.get(name) or name.replace("_", " ")
+_MONTHS = (
+    *("January", "February", "March", "April", "May", "June"),
+    *("July", "August", "September", "October", "November", "December"),
+)
 
 
 def field_label(data: xr.DataArray) -> str:
@@ -33,19 +33,20 @@ def field_label(data: xr.DataArray) -> str:
 
 
 def panel_titles(data: xr.DataArray, dims: tuple[str, ...]) -> list[str]:
-    """A title for each panel, last dim fastest: the values of its coordinates, how many cases it stands for, and of how
-    many events.
+    """A title for each panel, last dim fastest: its letter, the values of its coordinates, and how many cases it
+    stands for (coordinates ``n`` and ``events`` along the dims of the panels).
     """
     titles = []
-    for index in np.ndindex(*(data.sizes[d] for d in dims)):
+    for number, index in enumerate(np.ndindex(*(data.sizes[d] for d in dims))):
         at = dict(zip(dims, index))
         parts = [_along(data, dim, place) for dim, place in at.items()]
-        parts += [
-            tell(data.coords[name].isel({d: at[str(d)] for d in data.coords[name].dims}))
-            for name, tell in _COUNTS.items()
-            if name in data.coords and set(data.coords[name].dims) <= set(dims)
-        ]
+        for name in ("n", "events"):
+            counts = data.coords.get(name)
+            if counts is not None and set(counts.dims) <= set(dims):
+                parts.append(_count(counts.isel({d: at[str(d)] for d in counts.dims})))
         titles.append(", ".join(parts))
+        if np.prod([data.sizes[d] for d in dims]) > 1:
+            titles[-1] = f"({_letter(number)}) {titles[-1]}"
     return titles
 
 
@@ -53,52 +54,66 @@ def scalar_title(data: xr.DataArray) -> str:
     """The title of a single panel: what was selected to get it."""
     parts = []
     for name, coordinate in data.coords.items():
-        if coordinate.ndim or name in ("lat", "lon", "units", *_COUNTS):
+        if coordinate.ndim or name in ("lat", "lon", "n", "events", "units"):
             continue
         dated = coordinate.dtype.kind == "M" or hasattr(coordinate.values[()], "calendar")
         if dated and name != "time":  # such as the start of a forecast: one date says when
             continue
         if coordinate.dtype.kind in "OUTM" or name in ("sample", "network", "member"):
-            parts.append(_value(str(name), coordinate.values[()]))
-    counts = [tell(data[name]) for name, tell in _COUNTS.items() if name in data.coords and not data[name].dims]
-    return ", ".join([*parts, *counts][: 4 + len(counts)])
+            parts.append(_value(coordinate, coordinate.values[()]))
+    for name in ("n", "events"):
+        counts = data.coords.get(name)
+        if counts is not None and not counts.dims:
+            parts.append(_count(counts))
+    return ", ".join(parts)
 
 
 def selection_title(data: xr.DataArray, dims: Sequence[str]) -> str:
     """What was selected along dims that the data no longer have: a date where samples have one, else the value."""
     names = ["time" if dim == "sample" and "time" in data.coords else dim for dim in dims]
-    return ", ".join(_value(name, data[name].values[()]) for name in names if name in data.coords)
+    return ", ".join(_value(data[name], data[name].values[()]) for name in names if name in data.coords)
+
+
+def date_words(value: Any, to: TimeResolution) -> str:
+    """A date to the resolution of the data: ``1998``, ``May 1998``, ``3 May 1998``, ``3 May 1998 12:00``."""
+    if isinstance(value, np.datetime64):
+        value = value.astype("datetime64[us]").item()
+    if to == "year":
+        return str(value.year)
+    month = f"{_MONTHS[value.month - 1]} {value.year}"
+    if to == "month":
+        return month
+    return f"{value.day} {month}" if to == "day" else f"{value.day} {month} {value.hour:02d}:{value.minute:02d}"
+
+
+def _letter(number: int) -> str:
+    turn, place = divmod(number, len(ascii_lowercase))
+    return (ascii_lowercase[turn - 1] if turn else "") + ascii_lowercase[place]
 
 
 def _along(data: xr.DataArray, dim: str, place: int) -> str:
     time = data.coords.get("time")
     if dim == "sample" and time is not None and time.dims == (dim,):  # a date says more than a number
-        return _value("time", time.values[place])
+        return _value(time, time.values[place])
     if dim in data.coords:
-        return _value(dim, data[dim].values[place])
+        return _value(data[dim], data[dim].values[place])
     return f"{dim} {place}"
 
 
-def _cases(count: xr.DataArray) -> str:
-    return f"n = {count.item()}"
+def _count(count: xr.DataArray) -> str:
+    """``n = 74``, ``n = 74 to 75`` over networks, ``6 events``."""
+    value = count.item()
+    if count.name == "events":
+        return f"{value} event{'' if value == 1 else 's'}"
+    return f"n = {value}"
 
 
-def _events(count: xr.DataArray) -> str:
-    number = count.item()
-    return f"{number} event{'' if number == 1 else 's'}"
-
-
-def _value(name: str, value: Any) -> str:
+def _value(coordinate: xr.DataArray, value: Any) -> str:
+    name = str(coordinate.name)
     if isinstance(value, str):
-        return words(value)
-    if isinstance(value, np.datetime64):
-        value = value.astype("datetime64[us]").item()
-    if isinstance(value, datetime.datetime) or hasattr(value, "calendar"):
-        day = f"{value.year:04d}-{value.month:02d}-{value.day:02d}"
-        return day if (value.hour, value.minute) == (0, 0) else f"{day} {value.hour:02d}:{value.minute:02d}"
+        return target_words(value) if name == "target" else words(value)
+    if isinstance(value, np.datetime64 | datetime.datetime) or hasattr(value, "calendar"):
+        return date_words(value, coordinate.attrs.get("resolution") or resolution(coordinate))
     if isinstance(value, float | np.floating):
         return f"{name} {value:g}"
     return f"{name} {value}"
-
-
-_COUNTS: dict[str, Callable[[xr.DataArray], str]] = {"n": _cases, "events": _events}

@@ -36,9 +36,14 @@ class Window:
         """The values (lat, lon) of a field in the order of the edges, NaN where the grid has no cell."""
         return _take(field, self.rows, self.columns)
 
-    def line_values(self, field: np.ndarray) -> np.ndarray:
-        """The values (lat, lon) of a field in the order of ``line_lats`` and ``line_lons``."""
-        return _take(field, self.rows, self.line_columns)
+    def lines(self, field: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Longitudes, latitudes and values of a field (lat, lon) at the centres of cells, to draw lines through."""
+        return self.line_lons, self.line_lats, _take(field, self.rows, self.line_columns)
+
+    @property
+    def shape(self) -> float:
+        """Height of the map over its width."""
+        return shape_of(self.extent)
 
 
 def window_of(
@@ -56,9 +61,15 @@ def window_of(
     extent
         (west, east, south, north) to show instead.
     """
-    index, left, right = _cells_east(lon)
+    index, left, right = cells_east(lon)
     cyclic = right[-1] - left[0] > 360 - 1e-6
-    row_index, bottom, top = _cells_north(lat)
+    row_index, bottom, top = cells_north(lat)
+    if lat.size == 1 < lon.size:  # a row of cells is as high as these are wide, a column as wide as high
+        half = float(np.median(right - left)) / 2
+        bottom, top = np.clip(bottom + 0.5 - half, -90, 90), np.clip(top - 0.5 + half, -90, 90)
+    elif lon.size == 1 < lat.size:
+        half = float(np.median(top - bottom)) / 2
+        left, right = left + 0.5 - half, right - 0.5 + half
     if extent is not None:
         west, east, south, north = _checked(extent)
     else:
@@ -92,15 +103,34 @@ def window_of(
 
 @dataclass(frozen=True)
 class Curvilinear:
-    """A grid with two-dimensional lat and lon: cell corners (y + 1, x + 1) and the extent shown."""
+    """A grid with two-dimensional lat and lon: cell corners (y + 1, x + 1), their centres and the extent shown."""
 
     extent: Extent
     x_edges: np.ndarray
     y_edges: np.ndarray
+    x_centres: np.ndarray
+    y_centres: np.ndarray
 
     def cells(self, field: np.ndarray) -> np.ndarray:
         """The values (y, x) of a field."""
         return np.asarray(field, dtype="float64")
+
+    def lines(self, field: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Longitudes, latitudes and values of a field at the centres of cells, all (y, x)."""
+        return self.x_centres, self.y_centres, self.cells(field)
+
+    @property
+    def shape(self) -> float:
+        """Height of the map over its width."""
+        return shape_of(self.extent)
+
+
+def shape_of(extent: Extent) -> float:
+    """Height over width where a degree north is as long as one east in the middle of a region; at most 1 : 7."""
+    west, east, south, north = extent
+    middle = np.clip(abs(south + north) / 2, 0, 75)
+    stretch = 1 / np.cos(np.deg2rad(middle)) if north - south < 90 else 1.0
+    return float(np.clip((north - south) * stretch / (east - west), 1 / 7, 7))
 
 
 def curvilinear_window(lat: xr.DataArray, lon: xr.DataArray, extent: Extent | None = None) -> Curvilinear:
@@ -120,7 +150,7 @@ def curvilinear_window(lat: xr.DataArray, lon: xr.DataArray, extent: Extent | No
     x, y = _corners(east), np.clip(_corners(north), -90, 90)
     shown = (x.min(), x.max(), y.min(), y.max()) if extent is None else _checked(extent)
     turn = 360.0 * np.round((shown[0] + shown[1] - x.min() - x.max()) / 720)
-    return Curvilinear(tuple(map(float, shown)), x + turn, y)  # type: ignore[arg-type]
+    return Curvilinear(tuple(map(float, shown)), x + turn, y, east + turn, north)  # type: ignore[arg-type]
 
 
 def _corners(centres: np.ndarray) -> np.ndarray:
@@ -134,7 +164,7 @@ def _take(field: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarra
     return taken
 
 
-def _cells_east(lon: xr.DataArray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def cells_east(lon: xr.DataArray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Index, west and east edge of each column, going east from the widest gap of the circle."""
     values = np.asarray(lon, dtype="float64")
     wrapped = np.round(values % 360, 6) % 360  # 360 and -1e-9 are 0
@@ -160,7 +190,7 @@ def _cells_east(lon: xr.DataArray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return index[order], left - turn, right - turn
 
 
-def _cells_north(lat: xr.DataArray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def cells_north(lat: xr.DataArray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Index, south and north edge of each row, going north; no edge lies beyond a pole."""
     values = np.asarray(lat, dtype="float64")
     index = np.argsort(values, kind="stable")

@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from geoxai.errors import OptionError
 from geoxai.stages.composite_summary import LEADING, by_class, by_target, numbers_of, over_targets, warn, with_shares
 from geoxai.stages.options import Chunk
+from geoxai.stages.relevance import EXPLAINED
 from geoxai.stages.stage import Context, ReducedStage, Reference, Stage
 
 if TYPE_CHECKING:
@@ -162,7 +163,8 @@ class Composite(ReducedStage):
         for name, part in parts(relevance).items():
             of_input = over_targets([result[name] for result in merged], relevance)
             found[name] = self._described(of_input, part["relevance"], selection, bool(name))
-        return together(found, like=relevance)
+        explained = {key: relevance.attrs[key] for key in EXPLAINED if key in relevance.attrs}
+        return together(found, like=relevance).assign_attrs(explained)
 
     def _merged(self, context: Context, relevance: xr.Dataset, partials: Iterable[xr.Dataset]) -> dict[str, xr.Dataset]:
         """The whole result for one target, input by input, always with a dim ``network``."""

@@ -125,7 +125,8 @@ class Explain(StoredStage):
         chosen = samples.isel(sample=self._positions(samples))
         tried = self._tried(context, samples, networks)
         targets = names_of(self.target, context) if "target" in tried.dims else []
-        store = template(chosen, networks, tried, targets, self.account == "closed").assign_attrs(tried.attrs)
+        store = template(chosen, networks, tried, targets, self.account == "closed")
+        store = store.assign_attrs(tried.attrs, subset=self.subset, score=self.score)
         batch_size = networks.fixed_batch or self.batch_size
         return Layout(store, "sample", sample_block(fields_of(store, "relevance"), self.chunk, batch_size))
 

@@ -17,7 +17,8 @@ from geoxai.storage.files import replaced
 
 if TYPE_CHECKING:
     import xarray as xr
-    from matplotlib.figure import Figure
+
+    from geoxai.plotting.maps import MapFigure
 
 _MAPPED = ("composite", "relevance", "prediction", "grid", "samples")
 _CASES = ("network", "target", "class")
@@ -52,10 +53,11 @@ class Contours(BaseModel):
 class Maps(OutputStage):
     """Maps with coastlines: panels over one or two dims that share one colour scale.
 
-    The figure is `figures/<stage>.png` (and `.pdf`). With three dims of panels there is one figure for each value of
-    the first, `figures/<stage>.<value>.png`, each with colours of its own. Colours are symmetric about 0 where the
-    field has both signs; cells without data, such as land, are grey. Several retrained networks are averaged unless
-    `networks: each`.
+    The figure is `figures/<stage>.png` (and `.pdf`), its caption `figures/<stage>.txt`; `figures/narrow/` has a copy
+    with one panel below the other, which the report shows on a phone. With three dims of panels there is one figure
+    for each value of the first, `figures/<stage>.<value>.png`, each with colours of its own. Colours are symmetric
+    about 0 where the field has both signs; temperatures that are no anomalies and decibels get a sequential scale.
+    Cells without data, such as land, are grey. Several retrained networks are averaged unless `networks: each`.
     """
 
     use: ClassVar[str] = "plot.maps"
@@ -82,8 +84,15 @@ class Maps(OutputStage):
     networks: Literal["mean", "each"] = Field(
         "mean", description="Several retrained networks: their mean, or each its own panels."
     )
+    projection: Literal["auto", "plate_carree", "polar"] = Field(
+        "auto",
+        description="auto: seen from above the pole for grids that go round it and stay poleward of 40 degrees, else "
+        "plate carree.",
+    )
     center_lon: float | Literal["auto"] = Field(
-        "auto", description="Longitude in the middle of a global map; auto: 180. Regional fields are shown whole."
+        "auto",
+        description="Longitude in the middle of a global map; auto: 180, of a polar one 0. Regional fields are shown "
+        "whole.",
     )
     extent: tuple[float, float, float, float] | None = Field(
         None, description="Part to show: [west, east, south, north] in degrees, across 0 or 180 alike."
@@ -96,7 +105,9 @@ class Maps(OutputStage):
     cmap: str | None = Field(None, description="Name of a matplotlib colour map.")
     title: str | None = Field(None, description="Title of the figure.")
     label: str | None = Field(None, description="Text at the colour bar. Default: long_name and units of the field.")
-    columns: int | None = Field(None, ge=1, description="Panels side by side where they come from one dim.")
+    columns: int | None = Field(
+        None, ge=1, description="Panels side by side. Default: the second of two dims, or what fits a page."
+    )
     format: Format | list[Format] = Field("png", description="`png`, `pdf`, or both in a list.")
 
     @field_validator("cmap")
@@ -153,24 +164,53 @@ class Maps(OutputStage):
             )
 
     def write(self, context: Context) -> list[Path]:
-        from geoxai.plotting.maps import save_figure
-
         whole = self._field(context)
         field = self._averaged(self._selected(whole, strict=True))
         contours = self._contour_lines(context, field)
-        figures = {}
-        for name, part in self._by_figure(field).items():
+        paths: list[Path] = []
+        drawn = []
+        for end, part in self._by_figure(field).items():
             lines = None if contours is None else _alike(contours, part)
-            figures[name] = self._figure(part, lines, [str(dim) for dim in whole.dims if dim not in part.dims])
-        paths = []
-        for name, figure in figures.items():
-            for kind in dict.fromkeys([self.format] if isinstance(self.format, str) else self.format):
-                stream = BytesIO()
-                save_figure(figure, stream, kind)
-                paths.append(context.run_dir / "figures" / f"{context.stage}{name}.{kind}")
-                with replaced(paths[-1]) as file:
-                    file.write_bytes(stream.getvalue())
+            selected = [str(dim) for dim in whole.dims if dim not in part.dims]
+            drawn.append((end, part, self._figure(part, lines, selected), self._narrow(part, lines, selected)))
+        for end, part, figure, narrow in drawn:
+            paths += self._written(context, end, figure, narrow, self._caption(context, whole, part, figure))
         return paths
+
+    def _written(
+        self, context: Context, end: str, figure: MapFigure, narrow: MapFigure | None, caption: str
+    ) -> list[Path]:
+        """The files of one figure: as asked for, its caption, and a narrow copy of one with panels side by side."""
+        from geoxai.plotting.maps import save_figure
+
+        folder, name = context.run_dir / "figures", f"{context.stage}{end}"
+        kinds = dict.fromkeys([self.format] if isinstance(self.format, str) else self.format)
+        wanted: list[tuple[Path, MapFigure, Format]] = [(folder / f"{name}.{kind}", figure, kind) for kind in kinds]
+        if narrow is not None and "png" in kinds:
+            wanted.append((folder / "narrow" / f"{name}.png", narrow, "png"))
+        content = {}
+        for path, drawn, kind in wanted:
+            stream = BytesIO()
+            save_figure(drawn, stream, kind)
+            content[path] = stream.getvalue()
+        content[folder / f"{name}.txt"] = f"{caption}\n".encode()
+        for path, data in content.items():
+            with replaced(path) as file:
+                file.write_bytes(data)
+        return list(content)
+
+    def _narrow(self, field: xr.DataArray, contours: xr.DataArray | None, selected: list[str]) -> MapFigure | None:
+        """The figure with one panel below the other, where it has more than one beside another."""
+        several = [dim for dim in field.dims if dim not in _space(field) and field.sizes[dim] > 1]
+        return self._figure(field, contours, selected, columns=1) if several and self.columns != 1 else None
+
+    def _caption(self, context: Context, whole: xr.DataArray, field: xr.DataArray, figure: MapFigure) -> str:
+        from geoxai.plotting.captions import caption
+
+        size = whole.sizes.get("network", 1) if "network" not in self.select else 1
+        networks = "" if size == 1 else f"mean of {size} networks" if self.networks == "mean" else f"{size} networks"
+        title = [f"{self.title}."] if self.title else []
+        return caption(field, context.sources["from"].attrs, networks, [*title, *figure.notes])
 
     def _by_figure(self, field: xr.DataArray) -> dict[str, xr.DataArray]:
         """The field of each figure by the end of the name of its file; one where two dims of panels suffice."""
@@ -193,7 +233,9 @@ class Maps(OutputStage):
         ends = values if len(set(values)) == len(values) else range(len(values))
         return {f".{end}": field.isel({first: place}) for place, end in enumerate(ends)}
 
-    def _figure(self, field: xr.DataArray, contours: xr.DataArray | None, selected: list[str]) -> Figure:
+    def _figure(
+        self, field: xr.DataArray, contours: xr.DataArray | None, selected: list[str], columns: int | None = None
+    ) -> MapFigure:
         """One figure; where panels have titles of their own, that of the figure is what was ``selected``."""
         from geoxai.plotting.maps import plot_maps
         from geoxai.plotting.titles import selection_title
@@ -205,6 +247,7 @@ class Maps(OutputStage):
             panels=self.panels,
             contours=contours,
             levels=self.contours.levels if self.contours else 6,
+            projection=self.projection,
             center_lon=self.center_lon,
             extent=self.extent,
             limits=self.limits,
@@ -213,7 +256,7 @@ class Maps(OutputStage):
             cmap=self.cmap,
             title=", ".join(filter(None, (self.title, chosen))) or None,
             label=self.label,
-            columns=self.columns,
+            columns=columns or self.columns,
         )
 
     def _field(self, context: Context) -> xr.DataArray:
@@ -227,7 +270,7 @@ class Maps(OutputStage):
             field = field.assign_coords(n=counts.max([dim for dim in counts.dims if dim not in _CASES]).load())
             if "n_events" in dataset:
                 field = field.assign_coords(events=dataset["n_events"].load())
-        return field
+        return _dated(field)
 
     def _contour_field(self, context: Context) -> xr.DataArray:
         assert self.contours is not None
@@ -332,6 +375,16 @@ def _alike(contours: xr.DataArray, field: xr.DataArray) -> xr.DataArray:
             (place,) = contours.indexes[dim].get_indexer([field[dim].item()])
             contours = contours if place < 0 else contours.isel({dim: int(place)})
     return contours
+
+
+def _dated(field: xr.DataArray) -> xr.DataArray:
+    """The field, its time with the resolution of the whole record, so that a month has no day in a title."""
+    from geoxai.grid.time import resolution
+
+    if "time" not in field.coords or not field["time"].ndim:
+        return field
+    time = field["time"].load()
+    return field.assign_coords(time=time.assign_attrs(resolution=resolution(time)))
 
 
 def _space(field: xr.DataArray) -> set[Any]:

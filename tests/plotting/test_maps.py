@@ -210,15 +210,16 @@ def test_contours_follow_the_class_of_their_panel(globe):
 def test_titles_come_from_coordinates(globe):
     names = xr.DataArray(["la_nina", "el_nino"], dims="class", name="class")
     field = xr.concat([globe, globe], names).assign_coords(n=("class", [120, 98]))
-    assert [axes.get_title() for axes in panels_of(plot_maps(field))] == ["La Niña, n = 120", "El Niño, n = 98"]
+    titles = [axes.get_title() for axes in panels_of(plot_maps(field))]
+    assert titles == ["(a) La Niña, n = 120", "(b) El Niño, n = 98"]
     field = field.assign_coords(events=("class", [1, 7]))
     titles = [axes.get_title() for axes in panels_of(plot_maps(field))]
-    assert titles == ["La Niña, n = 120, 1 event", "El Niño, n = 98, 7 events"]
+    assert titles == ["(a) La Niña, n = 120, 1 event", "(b) El Niño, n = 98, 7 events"]
     (axes,) = panels_of(plot_maps(field.sel({"class": "el_nino"})))
     assert axes.get_title() == "El Niño, n = 98, 7 events"
     start = np.datetime64("1998-01-01", "ns")
     month = globe.assign_coords(time=np.datetime64("1998-05-01", "ns"), forecast_reference_time=start)
-    assert [axes.get_title() for axes in panels_of(plot_maps(month))] == ["1998-05-01"]
+    assert [axes.get_title() for axes in panels_of(plot_maps(month))] == ["1 May 1998"]
 
 
 def test_units_of_inputs_may_stand_with_their_channel(globe):
@@ -235,7 +236,7 @@ def test_two_dims_make_rows_and_columns(globe):
     field = globe.expand_dims({"class": ["a", "b"], "channel": ["x", "y", "z"]})
     figure = plot_maps(field, panels=("channel", "class"))
     titles = [axes.get_title() for axes in panels_of(figure)]
-    assert titles == ["x, a", "x, b", "y, a", "y, b", "z, a", "z, b"]
+    assert titles == ["(a) x, a", "(b) x, b", "(c) y, a", "(d) y, b", "(e) z, a", "(f) z, b"]
     tops = {round(axes.get_position().y1, 6) for axes in panels_of(figure)}
     assert len(tops) == 3
 
@@ -319,3 +320,116 @@ def test_what_cannot_be_drawn_is_said(globe, change, kwargs, words):
 def test_contours_on_another_grid_are_refused(globe):
     with pytest.raises(OptionError, match="another grid"):
         plot_maps(globe, contours=globe.isel(lon=slice(None, None, 2)))
+
+
+@pytest.fixture
+def arctic() -> xr.DataArray:
+    """A field that says where each cell is, 60 N to the pole."""
+    lat, lon = np.arange(61.0, 90, 2), np.arange(2.5, 360, 5)
+    return xr.DataArray(
+        lat[:, None] + lon / 1000, coords={"lat": lat, "lon": lon}, dims=("lat", "lon"), name="relevance"
+    )
+
+
+@pytest.mark.parametrize("hemisphere", [1, -1])
+@pytest.mark.parametrize("west", [0.0, -180.0])
+def test_polar_domains_are_seen_from_above_with_every_cell_in_place(arctic, hemisphere, west):
+    given = arctic.assign_coords(lat=hemisphere * arctic.lat, lon=(arctic.lon - west) % 360 + west).sortby("lon")
+    (axes,) = panels_of(plot_maps(given))
+    mesh = mesh_of(axes)
+    corners = np.asarray(mesh.get_coordinates())
+    centres = (corners[1:, 1:] + corners[:-1, :-1] + corners[1:, :-1] + corners[:-1, 1:]) / 4
+    values = np.ma.filled(mesh.get_array(), np.nan).reshape(centres.shape[:2])
+    for lat, lon in [(61.0, 2.5), (75.0, 92.5), (87.0, 182.5), (61.0, 272.5)]:
+        radius = np.sin(np.deg2rad(90 - lat) / 2) / np.sin(np.deg2rad(30) / 2)
+        place = radius * np.array([np.sin(np.deg2rad(lon)), -hemisphere * np.cos(np.deg2rad(lon))])
+        nearest = np.unravel_index(np.argmin(((centres - place) ** 2).sum(-1)), values.shape)
+        assert values[nearest] == pytest.approx(float(arctic.sel(lat=lat, lon=lon)), abs=1e-9)
+    areas = np.abs(  # of quadrilaterals by their diagonals
+        np.cross(corners[1:, 1:] - corners[:-1, :-1], corners[1:, :-1] - corners[:-1, 1:])
+    )
+    south, north = np.deg2rad(arctic.lat - 1), np.deg2rad(arctic.lat + 1)
+    expected = (np.sin(north) - np.sin(south)).values
+    expected = expected if hemisphere == 1 else expected[::-1]
+    np.testing.assert_allclose(areas.sum(1) / areas.sum(), expected / expected.sum(), rtol=0.01)
+
+
+def test_polar_contours_close_round_the_pole_and_globes_stay_plate_carree(arctic, globe):
+    (axes,) = panels_of(plot_maps(arctic, contours=arctic.lat + 0 * arctic.lon, levels=[75.0]))
+    lines = next(c for c in axes.collections if type(c).__name__ == "QuadContourSet")
+    (path,) = lines.get_paths()
+    radius = np.hypot(*path.vertices.T)
+    assert np.ptp(radius) < 0.01
+    np.testing.assert_allclose(path.vertices[0], path.vertices[-1], atol=1e-9)
+    assert panels_of(plot_maps(globe))[0].get_xlim() == (0, 360)
+    assert panels_of(plot_maps(arctic.sel(lon=slice(0, 90))))[0].get_ylim() == (60, 90)
+    with pytest.raises(OptionError, match="goes round a pole"):
+        plot_maps(globe, projection="polar")
+
+
+def test_contours_are_drawn_on_two_dimensional_grids():
+    y, x = np.meshgrid(np.arange(20.0, 41), np.arange(250.0, 281), indexing="ij")
+    field = xr.DataArray(x - 265, dims=("y", "x"), coords={"lat": (("y", "x"), y), "lon": (("y", "x"), x)})
+    (axes,) = panels_of(plot_maps(field, contours=field, levels=[0.5]))
+    lines = next(c for c in axes.collections if type(c).__name__ == "QuadContourSet")
+    west = axes.get_xlim()[0]
+    reach = np.concatenate([path.vertices for path in lines.get_paths()])
+    np.testing.assert_allclose(reach[:, 0] - west, 265.5 - 249.5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "units", "diverging"),
+    [
+        ("sea surface temperature", "degC", False),
+        ("composite reflectivity", "dBZ", False),
+        ("sea surface temperature anomaly", "degC", True),
+        ("mean relevance", "dBZ", True),
+        ("eastward wind", "m s-1", True),
+    ],
+)
+def test_fields_without_a_natural_zero_are_sequential(globe, name, units, diverging):
+    field = (globe / 3).rename("field").assign_attrs(long_name=name, units=units)
+    mesh = mesh_of(panels_of(plot_maps(field))[0])
+    assert (mesh.get_cmap().name == "RdBu_r") == diverging
+    assert (mesh.norm.vmin == -mesh.norm.vmax) == diverging
+
+
+def test_rounding_below_zero_gives_no_sign(globe):
+    rain = abs(globe).where(globe.lat > -80, -1e-6)
+    assert mesh_of(panels_of(plot_maps(rain))[0]).norm.vmin == 0
+
+
+def test_what_colours_do_not_show_is_said(globe):
+    field = globe / 90
+    field[10, 10] = 1e6
+    (note,) = plot_maps(field).notes
+    assert note.startswith("Colours end at ±0.98")
+    assert note.endswith("the 99.5th percentile; values go up to 1e+06.")
+    assert plot_maps(field, limits="max").notes == ()
+    assert plot_maps(globe.where(globe.lat > 0), limits="max").notes == ("Grey: no data.",)
+
+
+@pytest.mark.parametrize("dims", [{"lat": [10]}, {"lon": [10]}, {"lat": [10], "lon": [10]}])
+def test_one_row_and_one_column_are_drawn_as_high_as_wide(globe, dims):
+    (axes,) = panels_of(plot_maps(globe.isel(dims), title="one"))
+    x, y = edges_of(axes)
+    assert np.diff(y).min() == pytest.approx(5 if list(dims) == ["lat"] else 4 if list(dims) == ["lon"] else 1)
+    assert np.diff(x).min() == pytest.approx(5 if list(dims) == ["lat"] else 4 if list(dims) == ["lon"] else 1)
+    width, height = axes.figure.get_size_inches()
+    assert 0.1 < width / height < 10
+
+
+@pytest.mark.parametrize("count", [2, 5])
+@pytest.mark.parametrize("region", [(0, 360), (120, 290), (110, 180)])
+def test_no_labels_collide(globe, count, region):
+    names = [f"a_rather_long_class_name_that_has_to_be_wrapped_{i}" for i in range(count)]
+    field = xr.concat([globe] * count, xr.DataArray(names, dims="class", name="class")).sel(lon=slice(*region))
+    hills = xr.ones_like(field) * np.sin(np.deg2rad(globe.lon * 6)) * np.cos(np.deg2rad(globe.lat * 4))
+    figure = plot_maps(field, contours=hills, title="As given, however long it is: " + "word " * 30)
+    assert "…" not in "".join(text.get_text() for text in figure.findobj(matplotlib.text.Text))
+    figure.draw_without_rendering()
+    texts = [t for t in figure.findobj(matplotlib.text.Text) if t.get_text().strip() and t.get_visible()]
+    boxes = [text.get_window_extent() for text in texts]
+    for i, box in enumerate(boxes):
+        for j in range(i):
+            assert not box.overlaps(boxes[j]), (texts[i].get_text(), texts[j].get_text())

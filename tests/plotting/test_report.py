@@ -120,7 +120,7 @@ def test_shares_stand_beside_area_shares():
     counts, regions = section.blocks
     assert counts == Table("", (), (("samples", "111"),))
     assert regions == Table(
-        "regions", ("", "relevance share", "area share"), (("Nino 3.4", "0.21", "0.03"), ("Nino 1+2", "0.1", "0.01"))
+        "regions", ("", "relevance share", "area share"), (("Niño 3.4", "0.21", "0.03"), ("Niño 1+2", "0.1", "0.01"))
     )
 
 
@@ -136,8 +136,8 @@ def test_numbers_of_several_networks_are_told_by_mean_and_range():
     assert numbers.rows == (("n used", "9"), ("centroid longitude", "1 (359 to 3)"))
     assert shares.header == ("", "relevance share", "cell share", "area share")
     assert shares.rows == (
-        ("Nino 3.4", "0.3 (0.2 to 0.4)", "0.03", "0.05"),
-        ("Nino 3", "0.15 (0.1 to 0.2, 1 without)", "0.04", "0.06"),
+        ("Niño 3.4", "0.3 (0.2 to 0.4)", "0.03", "0.05"),
+        ("Niño 3", "0.15 (0.1 to 0.2, 1 without)", "0.04", "0.06"),
     )
 
 

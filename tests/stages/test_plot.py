@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 import geoxai.plotting.maps
 from geoxai.errors import OptionError
+from geoxai.plotting.titles import panel_titles
 from geoxai.stages.plot import Maps
 from geoxai.stages.stage import Context
 
@@ -48,7 +49,8 @@ def drawn(monkeypatch):
     plot_maps = geoxai.plotting.maps.plot_maps
 
     def spy(data, **kwargs):
-        calls.append((data.compute(), kwargs))
+        if kwargs["columns"] != 1:  # the copy for phones
+            calls.append((data.compute(), kwargs))
         return plot_maps(data, **kwargs)
 
     monkeypatch.setattr(geoxai.plotting.maps, "plot_maps", spy)
@@ -60,10 +62,11 @@ def test_files_are_named_after_the_stage(composite, tmp_path):
     context = Context("maps", tmp_path, {"from": composite})
     stage.skeleton(context)
     paths = stage.write(context)
-    assert paths == [tmp_path / "figures" / "maps.png", tmp_path / "figures" / "maps.pdf"]
+    files = ["maps.png", "maps.pdf", "narrow/maps.png", "maps.txt"]
+    assert paths == [tmp_path / "figures" / file for file in files]
     assert paths[0].read_bytes().startswith(b"\x89PNG")
     assert paths[1].read_bytes().startswith(b"%PDF")
-    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == ["maps.pdf", "maps.png"]
+    assert sorted(p for p in (tmp_path / "figures").rglob("*") if p.is_file()) == sorted(paths)
 
 
 def test_networks_are_averaged_and_cases_counted(composite, tmp_path, drawn):
@@ -77,6 +80,7 @@ def test_networks_are_averaged_and_cases_counted(composite, tmp_path, drawn):
 def test_a_panel_tells_the_cases_of_its_own_target_class_and_network(tmp_path, monkeypatch):
     figures = []
     monkeypatch.setattr(geoxai.plotting.maps, "save_figure", lambda figure, *_: figures.append(figure))
+    monkeypatch.setattr(Maps, "_narrow", lambda *_: None)
     dims = ("network", "target", "class", "channel", "lat", "lon")
     used = np.array([[[4, 0], [3, 9]], [[5, 0], [3, 8]]])
     counts = np.broadcast_to(used[..., None, None, None], (2, 2, 2, 1, 9, 18)).astype("int32")
@@ -87,9 +91,14 @@ def test_a_panel_tells_the_cases_of_its_own_target_class_and_network(tmp_path, m
     for options in ({}, {"networks": "each", "select": {"network": 1}}, {"select": {"target": "y"}}):
         Maps.model_validate(options).write(Context("maps", tmp_path, {"from": data}))
     titles = [[axes.get_title().split(", n = ") for axes in figure.axes if axes.get_title()] for figure in figures]
-    assert titles[0] == [["x, cold", "4 to 5"], ["x, warm", "0"], ["y, cold", "3"], ["y, warm", "8 to 9"]]
-    assert titles[1] == [["x, cold", "5"], ["x, warm", "0"], ["y, cold", "3"], ["y, warm", "8"]]
-    assert titles[2] == [["cold", "3"], ["warm", "8 to 9"]]
+    assert titles[0] == [
+        ["(a) x, cold", "4 to 5"],
+        ["(b) x, warm", "0"],
+        ["(c) y, cold", "3"],
+        ["(d) y, warm", "8 to 9"],
+    ]
+    assert titles[1] == [["(a) x, cold", "5"], ["(b) x, warm", "0"], ["(c) y, cold", "3"], ["(d) y, warm", "8"]]
+    assert titles[2] == [["(a) cold", "3"], ["(b) warm", "8 to 9"]]
 
 
 def test_each_network_may_have_its_row(composite, tmp_path, drawn):
@@ -165,7 +174,7 @@ def test_selection_by_value(relevance, tmp_path, drawn, select, samples):
 def test_noleap_dates_are_titles(relevance):
     assert isinstance(relevance["time"].values[0], cftime.DatetimeNoLeap)
     figure = geoxai.plotting.maps.plot_maps(relevance["relevance"].isel(channel=0))
-    assert figure.axes[1].get_title() == "1998-02-01"
+    assert figure.axes[1].get_title() == "(b) February 1998"
 
 
 @pytest.mark.parametrize(
@@ -196,6 +205,30 @@ def test_a_failed_figure_leaves_nothing(composite, tmp_path):
     assert not (tmp_path / "figures").exists()
 
 
+def test_the_caption_says_what_how_and_of_which_cases(composite, tmp_path):
+    explained = {"method": "lrp", "rules": "epsilon_plus", "target": '"predicted"', "score": "contrast"}
+    data = composite.assign_attrs(explained, subset="test", where="correct")
+    Maps.model_validate({"contours": {"levels": [-1, 1]}}).write(Context("maps", tmp_path, {"from": data}))
+    assert (tmp_path / "figures" / "maps.txt").read_text(encoding="utf-8").split(". ")[:-1] == [
+        "Mean relevance",
+        "Layer-wise relevance propagation, rules epsilon_plus",
+        "Explained: the predicted class (its logit minus that of the runner-up)",
+        "Samples: test split, classified correctly",
+        "Mean of 3 networks",
+        "(a) La Niña, n = 7; (b) El Niño, n = 5",
+        "Contours: sea surface temperature anomaly (K) at −1, 1; negative dashed",
+    ]
+
+
+def test_months_have_no_day_in_titles_and_places_no_braces(relevance, tmp_path, drawn):
+    names = ['{"point": {"lat": 0.0, "lon": 220.0}}', '{"box": "nino34"}']
+    two = xr.concat([relevance[["relevance"]]] * 2, xr.DataArray(names, dims="target", name="target"))
+    Maps(select={"time": "1998-03"}).write(Context("maps", tmp_path, {"from": two}))
+    ((field, kwargs),) = drawn
+    assert kwargs["title"] == "March 1998"
+    assert panel_titles(field, ("target",)) == ["(a) 0°, 140°W", "(b) Niño 3.4"]
+
+
 @pytest.fixture
 def targets(composite) -> xr.Dataset:
     """A composite over target, class and channel of a single network."""
@@ -209,7 +242,9 @@ def test_a_third_dim_gives_several_figures(targets, tmp_path, drawn):
     stage, context = Maps.model_validate({"contours": {}}), Context("maps", tmp_path, {"from": targets})
     stage.skeleton(context)
     paths = stage.write(context)
-    assert [path.name for path in paths] == ["maps.peaks_0.png", "maps.peaks_1.png"]
+    assert [path.name for path in paths] == [
+        file for end in ("peaks_0", "peaks_1") for file in (f"maps.{end}.png", f"maps.{end}.png", f"maps.{end}.txt")
+    ]
     for place, (field, kwargs) in enumerate(drawn):
         np.testing.assert_array_equal(field, targets["relevance_mean"][place])
         np.testing.assert_array_equal(kwargs["contours"], targets["inputs_mean"][place])
@@ -238,7 +273,7 @@ def test_what_was_selected_is_told_once_over_several_panels(relevance, tmp_path,
     two = xr.concat([relevance[["relevance"]]] * 2, xr.DataArray(["sst", "slp"], dims="channel", name="channel"))
     Maps(select={"time": "1998-03"}).write(Context("maps", tmp_path, {"from": two}))
     Maps(select={"time": "1998-03"}).write(Context("maps", tmp_path, {"from": relevance}))
-    assert [kwargs["title"] for _, kwargs in drawn] == ["1998-03-01", None]  # alone, a panel says it itself
+    assert [kwargs["title"] for _, kwargs in drawn] == ["March 1998", None]  # alone, a panel says it itself
 
 
 def test_the_label_says_which_of_several_inputs_is_shown(composite, tmp_path, drawn):
