@@ -31,6 +31,11 @@ def _part(time: Any, name: str) -> np.ndarray:
     return getattr(array.dt, name).values.astype(np.int64)
 
 
+def _day_fraction(time: Any) -> np.ndarray:
+    """The part of the day that is over (float64)."""
+    return ((_part(time, "hour") * 60 + _part(time, "minute")) * 60 + _part(time, "second")) / 86400
+
+
 def years(time: Any) -> np.ndarray:
     """Year of every time (int64), numpy or cftime."""
     return _part(time, "year")
@@ -39,6 +44,23 @@ def years(time: Any) -> np.ndarray:
 def months(time: Any) -> np.ndarray:
     """Month of every time, 1 to 12 (int64)."""
     return _part(time, "month")
+
+
+def hours(time: Any) -> np.ndarray:
+    """Hour of the day of every time, 0 to 23 (int64)."""
+    return _part(time, "hour")
+
+
+def month_day(time: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Month and day of the month of every time (int64)."""
+    return _part(time, "month"), _part(time, "day")
+
+
+def year_fraction(time: Any) -> np.ndarray:
+    """The part of its year that is over at every time, 0 to below 1 (float64), in the calendar of the times."""
+    if np.size(time) == 0:
+        return np.zeros(0)
+    return (_part(time, "dayofyear") - 1 + _day_fraction(time)) / _part(time, "days_in_year")
 
 
 def year_month(time: Any) -> np.ndarray:
@@ -50,23 +72,30 @@ def decimal_year(time: Any) -> np.ndarray:
     """Time in years (float64): the middle of its month for monthly data, so that day stamps do not matter."""
     if is_monthly(time):
         return years(time) + (months(time) - 0.5) / 12
-    seconds = (_part(time, "hour") * 60 + _part(time, "minute")) * 60 + _part(time, "second")
-    day = _part(time, "day") - 1 + seconds / 86400
-    return years(time) + (months(time) - 1 + day / 31) / 12
+    return years(time) + (months(time) - 1 + (_part(time, "day") - 1 + _day_fraction(time)) / 31) / 12
 
 
 def month_position(time: Any) -> np.ndarray:
     """Months since year 0 with the part of the month that is over (float64)."""
     if np.size(time) == 0:
         return np.zeros(0)
-    seconds = (_part(time, "hour") * 60 + _part(time, "minute")) * 60 + _part(time, "second")
-    day = _part(time, "day") - 1 + seconds / 86400
-    return year_month(time) + day / _part(time, "days_in_month")
+    return year_month(time) + (_part(time, "day") - 1 + _day_fraction(time)) / _part(time, "days_in_month")
 
 
 def is_monthly(time: Any) -> bool:
     """Whether no two times share a month and all follow each other: such data are matched by year and month."""
     return bool((np.diff(year_month(time)) > 0).all())
+
+
+def is_yearly(time: Any) -> bool:
+    """Whether times are one a year, whatever the year: whole years apart but for the month that a stamp may drift by.
+
+    At least two times are needed to say so.
+    """
+    if np.size(time) < 2 or not (np.diff(years(time)) > 0).all():
+        return False
+    off = (year_month(time) - year_month(time)[0]) % 12
+    return bool(np.isin(off, (11, 0, 1)).all())
 
 
 def is_every_month(time: Any) -> bool:
@@ -237,10 +266,13 @@ def select_time(
 def match_times(wanted: Any, have: Any) -> np.ndarray:
     """For every wanted time its place in ``have``, -1 where there is none.
 
-    Where both are monthly they are matched by year and month, since files date a month by its first, middle or last
-    day in different calendars; otherwise by full date and time of day, whatever the calendar.
+    Where both are annual they are matched by year, where both are monthly by year and month, since files date a year or
+    a month by its first, middle or last day in different calendars; otherwise by full date and time of day, whatever
+    the calendar.
     """
-    if is_monthly(wanted) and is_monthly(have):
+    if is_yearly(wanted) and is_yearly(have):
+        left, right = years(wanted), years(have)
+    elif is_monthly(wanted) and is_monthly(have):
         left, right = year_month(wanted), year_month(have)
     else:
         left, right = (_moment(time) for time in (wanted, have))

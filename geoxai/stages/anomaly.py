@@ -15,11 +15,18 @@ if TYPE_CHECKING:
 
 
 class Anomaly(LazyStage):
-    """Departures from the mean of each month of the year, cell by cell, with an optional linear trend removed.
+    """Departures from the annual cycle, cell by cell, with an optional linear trend removed.
 
     Climatology and trend are fitted once, on the years of `fit` alone, stored, and taken off all times lazily. Both are
     fitted together by least squares, so that an annual cycle on a straight line leaves nothing. Missing values are
     left out of the fit; a cell without any in a month stays missing in that month.
+
+    Monthly data depart from the mean of their month. Daily data would keep, at both ends of a month, what the cycle
+    changes within half a month (2 to 3 K on land): they depart from a smooth cycle of the year, harmonics fitted by
+    least squares or the mean of a window around each day. Sub-daily data have such a cycle for every hour of the day,
+    annual data only a mean. 29 February is a day of its own where the calendar has it: for harmonics the 60th of the
+    366 days of its year (a year is one period, however many days it has), for a window the day between 28 February and
+    1 March. Calendars of 360 and 365 days are as they are.
 
     Choose `fit` inside the training years: a climatology or trend that has seen the test years tells the network
     about them.
@@ -39,6 +46,30 @@ class Anomaly(LazyStage):
     detrend: Literal["none", "linear"] = Field(
         "none", description="`linear` also removes the straight line fitted to each cell over the years of `fit`."
     )
+
+    cycle: Literal["auto", "month", "harmonics", "window"] = Field(
+        "auto",
+        description="The annual cycle: `month`, the mean of each month; `harmonics`, a mean and sine waves of the "
+        "year; `window`, the mean of the days around each day of the year. `auto`: month for monthly data, the mean of "
+        "all for annual data, harmonics for others, but a window where the years of `fit` lack whole months.",
+    )
+    harmonics: int = Field(
+        4, ge=1, le=20, description="Waves in a year, for `cycle: harmonics`: 1 is the annual, 2 the semi-annual wave."
+    )
+    window: int = Field(
+        31,
+        ge=1,
+        le=183,
+        description="Days around each day of the year, an odd number, for `cycle: window`. Wider is smoother, and "
+        "flattens the cycle: 31 days keep 98.8 % of an annual and 95.3 % of a semi-annual wave.",
+    )
+
+    @field_validator("window")
+    @classmethod
+    def _odd(cls, window: int) -> int:
+        if window % 2 == 0:
+            raise ValueError(f"a window around a day has an odd number of days, not {window}")
+        return window
 
     @field_validator("years")
     @classmethod
@@ -69,15 +100,24 @@ class Anomaly(LazyStage):
     def fit(self, context: Context) -> xr.Dataset:
         from geoxai.statistics.climatology import fit_climatology
 
-        return fit_climatology(context.sources["from"], self.years, self.detrend)
+        return fit_climatology(
+            context.sources["from"],
+            self.years,
+            self.detrend,
+            cycle=self.cycle,
+            harmonics=self.harmonics,
+            window=self.window,
+        )
 
     def skeleton(self, context: Context) -> xr.Dataset:
         from geoxai.statistics.climatology import anomaly_skeleton, fit_times
+        from geoxai.statistics.cycles import cycle_of
 
         ds = context.sources["from"]
         if "time" not in ds.dims:
             raise OptionError("anomalies need fields with a time axis", option="from")
-        fit_times(ds["time"], self.years, self.detrend)
+        used = fit_times(ds["time"], self.years, self.detrend)
+        cycle_of(ds["time"], used, self.cycle, self.harmonics, self.window)
         return anomaly_skeleton(ds)
 
     def open(self, context: Context) -> xr.Dataset:

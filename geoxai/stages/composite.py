@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from geoxai.statistics.selection import Selection
+
+
+log = logging.getLogger("geoxai.composite")
 
 
 class Composite(ReducedStage):
@@ -157,6 +161,9 @@ class Composite(ReducedStage):
 
         relevance = self._relevance(context)
         selection = self._select(context, relevance)
+        if selection.unknown:
+            size = relevance.sizes["sample"]
+            log.info("%s: %d of %d samples have no time in the labels", context.stage, selection.unknown, size)
         blocks = zip(*(by_target(part) for part in partials))
         merged = [self._merged(context, one, part) for one, part in zip(by_target(relevance), blocks)]
         found = {}

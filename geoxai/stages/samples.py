@@ -34,7 +34,8 @@ class Samples(StoredStage):
     """Samples for a network: channels stacked, times joined with labels, split in time, scaled, gaps filled.
 
     Every variable of the input stages that has a time becomes a channel; all of one input must lie on one grid. Times
-    that not every input has are left out; monthly data are matched by year and month, all other data by exact time.
+    that not every input has are left out, and how many is said; annual data are matched by year, monthly data by year
+    and month, all other data by exact time.
     Samples are in the order of time. Latitude direction and longitude convention of the inputs are kept.
 
     ``inputs`` are stored as the network sees them, float32; ``inputs * scaling_sd + scaling_mean`` is physical again.
@@ -176,7 +177,8 @@ class Samples(StoredStage):
         choice = self._choose(context, labels_known=True)
         _tell(choice, self)
         channels = [name for one in choice.each() for name in one.stack.names]
-        return together({name: self._fitted(one, channels) for name, one in self._by_input(choice).items()})
+        fitted = together({name: self._fitted(one, channels) for name, one in self._by_input(choice).items()})
+        return fitted.assign_attrs(joins=[str(join) for join in choice.joins if join.dropped])
 
     def _fitted(self, choice: Choice, channels: list[str]) -> xr.Dataset:
         """What is fitted for one input."""
@@ -275,6 +277,8 @@ class Samples(StoredStage):
         splits = {name: split == number for name, number in flag_classes(result["split"]).items()} if self.split else {}
         channels = {name: [str(channel) for channel in part["channel"].values] for name, part in parts(result).items()}
         summary: dict[str, Any] = {"samples": len(split), "channels": channels.get("", channels)}
+        if context.fitted is not None and (joins := context.fitted.attrs.get("joins")):
+            summary["joins"] = [joins] if isinstance(joins, str) else list(joins)
         if splits:
             summary["splits"] = {name: int(members.sum()) for name, members in splits.items()}
         if "label" in result.coords:
@@ -380,6 +384,9 @@ def _tell(choice: Choice, options: Samples) -> None:
     """Warn of what a reader of the result should know."""
     from geoxai.statistics.splits import SPLITS
 
+    for join in choice.joins:
+        if join.dropped:
+            log.info("%s", join)
     if options.split is None and options.scale == "standard" and options.scale_file is None:
         log.warning("there is no split: the scaling is fitted on all samples")
     if choice.label is not None and options.split is not None:

@@ -1,9 +1,9 @@
-"""Climatologies by month of year, linear trends, and anomalies from both."""
+"""Climatologies, linear trends, and anomalies from both."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from functools import partial
 from typing import Any, Literal
 
@@ -11,12 +11,15 @@ import numpy as np
 import xarray as xr
 
 from geoxai.errors import OptionError
-from geoxai.grid.time import decimal_year, in_range, months, time_text
+from geoxai.grid.time import decimal_year, hours, in_range, is_monthly, is_yearly, time_text, year_fraction
 from geoxai.grid.time import years as calendar_years
+from geoxai.statistics.cycles import Asked, Cycle, coverage, cycle_of, refuse_unknown
+from geoxai.statistics.least_squares import SlotSums, TermSums
 
 log = logging.getLogger("geoxai.statistics")
 
 Detrend = Literal["none", "linear"]
+READ_BYTES = 64 * 2**20
 
 
 def fit_times(time: xr.DataArray, years: tuple[int, int] | None, detrend: Detrend) -> np.ndarray:
@@ -30,13 +33,28 @@ def fit_times(time: xr.DataArray, years: tuple[int, int] | None, detrend: Detren
             f"to {time_text(time.values[-1])}",
             option="fit",
         )
-    if detrend == "linear" and np.ptp(decimal_year(time)[used]) < 1:
+    if detrend == "linear" and np.ptp(elapsed_years(time)[used]) < 0.99:
         raise OptionError("a linear trend needs more than one year of data in the years of the fit", option="fit")
     return used
 
 
-def fit_climatology(ds: xr.Dataset, years: tuple[int, int] | None = None, detrend: Detrend = "none") -> xr.Dataset:
-    """Mean of every month of the year, and the linear trend beside it, for every cell.
+def elapsed_years(time: xr.DataArray) -> np.ndarray:
+    """Time in years (float64), for trends: whole years for annual data, the middle of its month for monthly data."""
+    if is_yearly(time):
+        return calendar_years(time).astype(np.float64)
+    return decimal_year(time) if is_monthly(time) else calendar_years(time) + year_fraction(time)
+
+
+def fit_climatology(
+    ds: xr.Dataset,
+    years: tuple[int, int] | None = None,
+    detrend: Detrend = "none",
+    *,
+    cycle: Asked = "auto",
+    harmonics: int = 4,
+    window: int = 31,
+) -> xr.Dataset:
+    """The annual cycle, and the linear trend beside it, of every cell.
 
     Parameters
     ----------
@@ -45,77 +63,83 @@ def fit_climatology(ds: xr.Dataset, years: tuple[int, int] | None = None, detren
     years
         First and last year of the fit, both included; None takes all times.
     detrend
-        ``linear`` fits trend and climatology together by least squares, x(t) = climatology(month) + trend * (t - t0),
-        so that any annual cycle on any straight line is fitted exactly, whatever months are missing. t is in years,
-        for monthly data the middle of the month; t0, the mean time of the fit, is the coordinate ``reference_year``.
+        ``linear`` fits trend and cycle together by least squares, x(t) = cycle(t) + trend * (t - t0), so that an annual
+        cycle on a straight line is fitted exactly, whatever times are missing. t is in years, for monthly data the
+        middle of the month; t0, the mean time of the fit, is the coordinate ``reference_year``.
+    cycle
+        ``month``: the mean of every month of the year. ``harmonics``: a mean and so many sine waves of the year.
+        ``window``: the mean of all values within a window around each day of the year (its trend: least squares on
+        departures from it, Speckman 1988, doi:10.1111/j.2517-6161.1988.tb01738.x). ``auto``: see
+        ``cycles.cycle_of``.
+    harmonics, window
+        Number of waves; width of the window in days, an odd number.
 
     Returns
     -------
-    Dataset in memory, float64: ``<name>_climatology(month, ...)`` in the units of the variable and, with a trend,
-    ``<name>_trend(...)`` per year. NaN where a cell has no value in that month of the fit.
+    Dataset in memory, float64: ``<name>_climatology([hour,] month | day | term | whole_year, ...)`` in the units of the
+    variable and, with a trend, ``<name>_trend(...)`` per year; attributes say which cycle it is. NaN where a cell has
+    no value in that month or window of the fit, or with harmonics a gap in the year that these cannot bridge.
 
-    Raises ``OptionError`` for ``fit`` when no time lies in these years, or less than two years for a trend.
+    Raises ``OptionError`` for ``fit`` when no time lies in these years, there is less than a year for a trend, or the
+    data have a month, day or hour that the fit has not; for ``cycle`` where months are missing for harmonics.
     """
-    import dask
-
     used = fit_times(ds["time"], years, detrend)
-    time = ds["time"].values[used]
+    found = cycle_of(ds["time"], used, cycle, harmonics, window)
     covered = calendar_years(ds["time"])
     if years is not None and (years[0] < covered[0] or years[1] > covered[-1]):
         log.warning(
             "the fit of %d to %d reaches beyond the data, which run from %d to %d", *years, covered[0], covered[-1]
         )
-    month, t = months(time), decimal_year(ds["time"])[used]
-    reference = float(t.mean())
-    sums = {
-        name: _monthly_sums(da.isel(time=used), month, t - reference, detrend == "linear")
-        for name, da in ds.data_vars.items()
-        if "time" in da.dims
-    }
-    (sums,) = dask.compute(sums)
-    fitted = xr.Dataset(coords={"month": ("month", np.unique(month), {"long_name": "month of year"})})
+    elapsed = elapsed_years(ds["time"])
+    reference = float(elapsed[used].mean())
+    fitted = xr.Dataset(coords=_coordinates(found, ds["time"]))
     if detrend == "linear":
         fitted = fitted.assign_coords(
             reference_year=((), reference, {"long_name": "mean time of the fit", "units": "year"})
         )
-    for name, parts in sums.items():
-        units = ds[name].attrs.get("units")
-        climatology, trend = _solve(parts)
+    for name, da in ds.data_vars.items():
+        if "time" not in da.dims:
+            continue
+        units = da.attrs.get("units")
+        climatology, trend = _fit(da, used, found, elapsed - reference if detrend == "linear" else None)
         fitted[f"{name}_climatology"] = climatology
-        fitted[f"{name}_climatology"].attrs = _attrs(ds[name], "monthly climatology", units)
+        fitted[f"{name}_climatology"].attrs = _attrs(da, "climatology", units)
         if trend is not None:
-            per_year = f"{units} year-1" if units else None
             fitted[f"{name}_trend"] = trend
-            fitted[f"{name}_trend"].attrs = _attrs(ds[name], "linear trend", per_year)
+            fitted[f"{name}_trend"].attrs = _attrs(da, "linear trend", f"{units} year-1" if units else None)
+    fitted["times_of_fit"] = (("hour_of_fit", "slot_of_fit"), coverage(ds["time"][used], found).astype(np.int32))
+    fitted["times_of_fit"].attrs = {"long_name": "times of the fit by hour of the day and slot of the cycle"}
+    time = ds["time"].values[used]
     fitted.attrs = {"fit_start": time_text(time[0]), "fit_end": time_text(time[-1]), "detrend": detrend}
-    return fitted
+    return fitted.assign_attrs(found.attrs())
 
 
 def anomalies(ds: xr.Dataset, fitted: xr.Dataset) -> xr.Dataset:
     """Departures from a fitted climatology and trend, lazily; dims, dtype and units those of ``ds``.
 
     Computed in float64 and given in the dtype of the variable. Raises ``OptionError`` for ``fit`` where the data have a
-    month of the year that the fit has not.
+    month, day or hour that the fit has not.
     """
-    month = months(ds["time"])
-    known = fitted["month"].values
-    absent = sorted(set(month.tolist()) - set(known.tolist()))
-    if absent:
-        raise OptionError(f"the data have month {absent[0]}, the years of the fit have not", option="fit")
-    position = xr.DataArray(np.searchsorted(known, month), dims="time")
-    elapsed = decimal_year(ds["time"]) - float(fitted["reference_year"]) if "reference_year" in fitted else None
+    cycle = Cycle.of_attrs(fitted.attrs)
+    time = ds["time"]
+    refuse_unknown(time, fitted["times_of_fit"].values, cycle)
+    hour = xr.DataArray(hours(time) if cycle.hourly else np.zeros(time.size, dtype=np.int64), dims="time")
+    elapsed = elapsed_years(time) - float(fitted["reference_year"]) if "reference_year" in fitted else None
     fitted = fitted.drop_vars("reference_year", errors="ignore")  # a fact of the fit, not a place of the field
+    if cycle.hourly:
+        fitted = fitted.reindex(hour=np.arange(24))
+    part = _part_of_cycle(cycle, time)
+    part_of = xr.DataArray(part, dims=("time", "term")[: part.ndim])
     result = anomaly_skeleton(ds)
     for name, da in ds.data_vars.items():
         if "time" not in da.dims:
             continue
         climatology = fitted[f"{name}_climatology"]
-        arguments = [
-            da.transpose("time", ...),
-            position,
-            climatology.chunk(month=-1) if climatology.chunks else climatology,
-        ]
-        core: list[list[Hashable]] = [[], [], ["month"]]
+        climatology = climatology if cycle.hourly else climatology.expand_dims("hour")
+        arguments = [da.transpose("time", ...), hour, part_of, climatology.chunk({"hour": -1, cycle.dim: -1})]
+        core: list[list[Hashable]] = [[], [], list(part_of.dims[1:]), ["hour", cycle.dim]]
+        if not climatology.chunks:
+            arguments[3] = climatology
         if f"{name}_trend" in fitted:
             arguments += [xr.DataArray(elapsed, dims="time"), fitted[f"{name}_trend"]]
             core += [[], []]
@@ -146,48 +170,83 @@ def anomaly_skeleton(ds: xr.Dataset) -> xr.Dataset:
     return result
 
 
-def _monthly_sums(da: xr.DataArray, month: np.ndarray, t: np.ndarray, trend: bool) -> dict[str, xr.DataArray]:
-    """Per month and cell: how many values, their sum and, for a trend, the sums of t, t squared and x t; lazy."""
-    pieces: dict[str, list[xr.DataArray]] = {}
-    for number in np.unique(month):
-        where = np.flatnonzero(month == number)
-        x = da.isel(time=where).drop_vars("time").astype("float64")
-        valid = x.notnull()
-        x = x.fillna(0.0)
-        pieces.setdefault("n", []).append(valid.sum("time"))
-        pieces.setdefault("x", []).append(x.sum("time"))
-        if trend:
-            elapsed = xr.DataArray(t[where], dims="time")
-            pieces.setdefault("t", []).append((valid * elapsed).sum("time"))
-            pieces.setdefault("tt", []).append((valid * elapsed**2).sum("time"))
-            pieces.setdefault("xt", []).append((x * elapsed).sum("time"))
-    return {key: xr.concat(parts, "month", coords="minimal", compat="override") for key, parts in pieces.items()}
+def _fit(
+    da: xr.DataArray, used: np.ndarray, cycle: Cycle, elapsed: np.ndarray | None
+) -> tuple[xr.DataArray, xr.DataArray | None]:
+    """Climatology and trend of one variable; ``elapsed`` (time) in years since the reference."""
+    time = da["time"]
+    hour = hours(time) if cycle.hourly else np.zeros(time.size, dtype=np.int64)
+    known = np.unique(hour[used])
+    group, part = np.searchsorted(known, hour), _part_of_cycle(cycle, time)
+    da = da.transpose("time", ...)
+    cells = da.isel(time=0, drop=True)
+    kind = TermSums if cycle.kind == "harmonics" else SlotSums
+    sums = kind(known.size, cycle, cycle.size(time), int(np.prod(cells.shape)), trend=elapsed is not None)
+    for _ in range(sums.passes):
+        for where, block in _blocks(da, used):
+            sums.add(block, group[where], part[where], None if elapsed is None else elapsed[where])
+        if sums.complete():
+            break
+    coefficients, trend = sums.solve()
+    coords = {name: c for name, c in cells.coords.items() if name not in ("month", "day", "term", "hour")}
+    if not cycle.hourly:
+        coefficients, dims = coefficients[0], (cycle.dim, *cells.dims)
+    else:
+        dims = ("hour", cycle.dim, *cells.dims)
+    shape = (*coefficients.shape[:-1], *cells.shape)
+    climatology = xr.DataArray(coefficients.reshape(shape), coords, dims)
+    return climatology, None if trend is None else xr.DataArray(trend.reshape(cells.shape), coords, cells.dims)
 
 
-def _solve(sums: dict[str, xr.DataArray]) -> tuple[xr.DataArray, xr.DataArray | None]:
-    """Climatology and trend from the sums: the trend from departures within each month (Frisch and Waugh 1933)."""
-    count = sums["n"].where(sums["n"] > 0)
-    mean = sums["x"] / count
-    if "t" not in sums:
-        return mean, None
-    mean_t = sums["t"] / count
-    covariance = (sums["xt"] - sums["x"] * mean_t).sum("month")
-    variance = (sums["tt"] - sums["t"] * mean_t).sum("month")
-    trend = covariance / variance.where(variance > 1e-9)
-    return mean - trend * mean_t, trend
+def _blocks(da: xr.DataArray, used: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The used fields ``(time, cell)`` in float64 chunk by chunk, each with the positions of its times."""
+    sizes = da.variable.chunksizes.get("time")
+    if sizes is None:
+        step = max(1, READ_BYTES // (8 * max(1, da[0].size)))
+        sizes = (step,) * -(-da.sizes["time"] // step)
+    start = 0
+    for size in sizes:
+        where = used[(used >= start) & (used < start + size)]
+        start += size
+        if where.size:
+            values = da.isel(time=where).values
+            yield where, values.reshape(where.size, -1).astype(np.float64)
+
+
+def _part_of_cycle(cycle: Cycle, time: xr.DataArray) -> np.ndarray:
+    """Slots ``(time,)``, or the terms of harmonics ``(time, term)``."""
+    return cycle.basis(time) if cycle.kind == "harmonics" else cycle.slots(time)
+
+
+def _coordinates(cycle: Cycle, time: xr.DataArray) -> dict[str, Any]:
+    coords: dict[str, Any] = {cycle.dim: cycle.coordinate(cycle.size(time))}
+    if cycle.hourly:
+        coords["hour"] = ("hour", np.unique(hours(time)), {"long_name": "hour of the day"})
+    return coords
 
 
 def _subtract(
     x: np.ndarray,
-    position: np.ndarray,
+    hour: np.ndarray,
+    part: np.ndarray,
     climatology: np.ndarray,
     elapsed: np.ndarray | None = None,
     trend: np.ndarray | None = None,
     *,
     dtype: np.dtype[Any],
 ) -> np.ndarray:
-    """One block, time first: less the climatology (months last) of each time's month, less the trend where given."""
-    departure = x - np.moveaxis(climatology, -1, 0)[position.ravel()]
+    """One block, time first: less the cycle (hours and its parts last) at each time, less the trend where given."""
+    of_hour = np.moveaxis(climatology, (-2, -1), (0, 1))
+    if np.issubdtype(part.dtype, np.integer):
+        expected = of_hour[hour.ravel(), part.ravel()]
+    else:
+        terms, groups = part.reshape(-1, part.shape[-1]), hour.ravel()
+        expected = np.zeros((groups.size, *of_hour.shape[2:]))
+        for number in np.unique(groups):
+            rows = groups == number
+            for wave, coefficient in zip(terms[rows].T, of_hour[number]):  # not a product: its bits depend on the block
+                expected[rows] += np.multiply.outer(wave, coefficient)
+    departure = x - expected
     if elapsed is not None and trend is not None:
         departure = departure - elapsed * trend
     return departure.astype(dtype)

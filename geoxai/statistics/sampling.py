@@ -17,7 +17,7 @@ from geoxai.grid.time import decimal_year, is_monthly, match_times, year_month, 
 from geoxai.names import unknown
 from geoxai.statistics.flags import NO_CLASS, flag_attrs, flag_classes, renumber
 from geoxai.statistics.splits import NO_SPLIT, SPLITS, Years, assign_splits
-from geoxai.statistics.stacking import Stack
+from geoxai.statistics.stacking import Join, Stack
 
 DROP = "drop"
 
@@ -28,7 +28,7 @@ class Choice:
 
     For each: ``split`` (-1 none), ``label`` (position in ``classes``, -1 none), ``value``.
     ``target`` is what a network learns: ``class``, ``value``, ``image`` or nothing. ``others`` are further inputs of a
-    network that takes several.
+    network that takes several. ``joins`` say how many times were left out on the way.
     """
 
     stack: Stack
@@ -40,6 +40,7 @@ class Choice:
     value_attrs: Mapping[str, Any] = field(default_factory=dict)
     target: str | None = None
     others: tuple[Stack, ...] = ()
+    joins: tuple[Join, ...] = ()
 
     @property
     def size(self) -> int:
@@ -67,12 +68,16 @@ class Choice:
 def every_time(stack: Stack, *others: Stack) -> Choice:
     """Each time of a stack, or of several that all of them have, as a sample of no class and no split."""
     places = [match_times(stack.time, other.time) for other in others]
+    joins = [join for each in (stack, *others) for join in each.joins]
+    joins += [
+        _join("the first input", "a further input", place, other.time.size) for place, other in zip(places, others)
+    ]
     if places:
         common = np.all([place >= 0 for place in places], axis=0)
         if not common.any():
             raise OptionError("the inputs have no time in common", option="inputs")
         stack, others = stack.take(common), tuple(o.take(place[common]) for o, place in zip(others, places))
-    return Choice(stack, np.full(stack.time.size, NO_SPLIT, np.int8), others=others)
+    return Choice(stack, np.full(stack.time.size, NO_SPLIT, np.int8), others=others, joins=tuple(joins))
 
 
 def with_image(choice: Choice, image: Stack) -> Choice:
@@ -83,7 +88,8 @@ def with_image(choice: Choice, image: Stack) -> Choice:
     places = match_times(choice.stack.time, image.time)
     if not (places >= 0).any():
         raise OptionError("inputs and target maps have no time in common", option="image")
-    return replace(choice.take(places >= 0), image=image.take(places[places >= 0]), target="image")
+    joins = (*choice.joins, _join("inputs", "target maps", places, image.time.size))
+    return replace(choice.take(places >= 0), image=image.take(places[places >= 0]), target="image", joins=joins)
 
 
 def with_labels(
@@ -120,7 +126,9 @@ def with_labels(
         raise OptionError("inputs and labels have no time in common", option="labels")
     known = flag_classes(labels["label"]) if "label" in labels else {}
     target = target or ("class" if known else "value")
-    choice, places = replace(choice.take(places >= 0), target=target), places[places >= 0]
+    size = labels.sizes["time"] if "time" in labels.dims else labels.sizes["sample"]
+    joins = (*choice.joins, _join("inputs", "labels", places, size))
+    choice, places = replace(choice.take(places >= 0), target=target, joins=joins), places[places >= 0]
     if target == "class" and not known:
         raise OptionError("the labels have no classes", fix="use target: value", option="target")
     if target == "value" and "value" not in labels:
@@ -244,6 +252,10 @@ def template(choice: Choice, valid: np.ndarray, mean: np.ndarray, sd: np.ndarray
 def _time_attrs(time: xr.DataArray) -> dict[str, str]:
     step = {ATTRIBUTE: time.attrs[ATTRIBUTE]} if ATTRIBUTE in time.attrs else {}
     return {"standard_name": "time", "long_name": "time of the sample"} | step
+
+
+def _join(left: str, right: str, places: np.ndarray, size: int) -> Join:
+    return Join(left, right, (places.size, size), int((places >= 0).sum()))
 
 
 def _places(choice: Choice, labels: xr.Dataset) -> np.ndarray:

@@ -25,7 +25,8 @@ class Selection:
     ``group``: position in ``classes``, -1 none. ``where``: the conditions hold. ``nonpositive``: the explained value
     is not positive under a rule that presumes it. ``absent``: there is no explained value, as the sample has no such
     pixel (None where the values are not known). ``correct``: the predicted class is the label (None where that has no
-    meaning). ``steps`` (sample,): ``events.time_steps``. ``conditions``: what was asked, in words.
+    meaning). ``steps`` (sample,): ``events.time_steps``. ``conditions``: what was asked, in words. ``unknown``: samples
+    whose time the labels do not have.
     """
 
     classes: tuple[str, ...]
@@ -36,6 +37,7 @@ class Selection:
     correct: xr.DataArray | None
     steps: np.ndarray
     conditions: tuple[str, ...]
+    unknown: int = 0
 
     @property
     def wanted(self) -> xr.DataArray:
@@ -107,6 +109,7 @@ def select_samples(
         absent=scalars["target_value"].isnull().reset_coords(drop=True) if "target_value" in scalars else None,
         correct=None if correct is None else correct.reset_coords(drop=True),
         steps=time_steps(time, scalars.sizes["sample"]),
+        unknown=0 if labels is None else int((match_times(scalars["time"], labels["time"]) < 0).sum()),
         conditions=tuple(f"confidence >= {confidence:g}" if c == "confident" else c for c in conditions),
     )
 

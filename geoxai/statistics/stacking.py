@@ -17,6 +17,28 @@ READ_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
+class Join:
+    """How many times each side of a join had, and how many both have."""
+
+    left: str
+    right: str
+    sizes: tuple[int, int]
+    common: int
+
+    def __str__(self) -> str:
+        dropped = [size - self.common for size in self.sizes]
+        sides = [
+            f"{n} of {size} times of {name}" for n, size, name in zip(dropped, self.sizes, (self.left, self.right))
+        ]
+        return f"{self.left} and {self.right} have {self.common} times in common; left out: {' and '.join(sides)}"
+
+    @property
+    def dropped(self) -> bool:
+        """Whether a time was left out on either side."""
+        return any(size > self.common for size in self.sizes)
+
+
+@dataclass(frozen=True)
 class Stack:
     """Variables ``(time, row, column)`` of one grid, and for each the positions of its times, joined with the others'.
 
@@ -28,6 +50,7 @@ class Stack:
     variables: tuple[xr.DataArray, ...]
     positions: np.ndarray  # (channel, sample)
     time: xr.DataArray
+    joins: tuple[Join, ...] = ()
 
     def take(self, which: np.ndarray) -> Stack:
         """The samples of a mask or of positions."""
@@ -81,12 +104,18 @@ def stack_fields(datasets: Sequence[xr.Dataset], names: Sequence[str], option: s
     common = np.all([place >= 0 for place in places], axis=0)
     if not common.any():
         raise OptionError(f"{' and '.join(dict.fromkeys(names))} have no time in common", option=option)
+    own = {name: place for (name, _, _), place in zip(channels, places)}  # the variables of a dataset share its times
+    joins = [
+        Join(channels[0][0], name, (first.size, dataset["time"].size), int((own[name] >= 0).sum()))
+        for name, dataset in list(zip(names, datasets))[1:]
+    ]
     variables = [variable for _, variable, _ in channels]
     return Stack(
         names=tuple(v if variables.count(v) == 1 else f"{n}.{v}" for n, v, _ in channels),
         variables=tuple(array.transpose("time", *spatial_dims(array)) for _, _, array in channels),
         positions=np.stack([place[common] for place in places]),
         time=xr.DataArray(first.values[common], dims="sample", attrs=first.attrs | _step_of(first)),
+        joins=tuple(joins),
     )
 
 

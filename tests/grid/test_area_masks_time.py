@@ -153,3 +153,14 @@ def test_months_match_across_calendars_and_days() -> None:
     assert match_times(daily, daily[2:]).tolist() == [-1, -1, 0, 1]
     scans = daily[0] + np.array([0, 500, 1500], "m8[ms]")
     assert match_times(scans, scans).tolist() == [0, 1, 2]
+
+
+def test_annual_times_match_by_year_and_nothing_else_does() -> None:
+    years = xr.DataArray(np.array([f"{y}-07-02" for y in range(2000, 2005)], "datetime64[ns]"), dims="time")
+    ends = xr.DataArray(np.array([f"{y}-12-31" for y in range(2002, 2008)], "datetime64[ns]"), dims="time")
+    months = xr.DataArray(np.arange("2000-01", "2008-01", dtype="M8[M]").astype("M8[ns]"), dims="time")
+    assert match_times(years, ends).tolist() == [-1, -1, 0, 1, 2]
+    assert match_times(years, months).tolist() == [6, 18, 30, 42, 54]
+    assert match_times(years[:1], ends[:1]).tolist() == [-1]  # one time alone is of no known step
+    drifting = [cftime.datetime(2000 + i, 6 + i % 2, 30 - 29 * (i % 2), calendar="noleap") for i in range(4)]
+    assert match_times(drifting, years).tolist() == [0, 1, 2, 3]

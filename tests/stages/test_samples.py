@@ -338,3 +338,46 @@ def test_a_sketch_of_the_labels_is_enough_to_plan(tmp_path):
     template = stage.skeleton(Context("samples", tmp_path, {"inputs": grid(), "labels": sketch}))
     assert template.sizes["sample"] == 84
     assert template["label"].attrs["flag_meanings"] == "la_nina el_nino"
+
+
+def annual(years, month, day, name="sst"):
+    """Annual fields whose stamp lies in the same month of every year."""
+    time = np.array([np.datetime64(f"{year}-{month:02d}-{day:02d}", "ns") for year in years])
+    coords = {"time": time, "lat": LAT, "lon": LON}
+    values = np.random.default_rng(1).normal(size=(len(years), 3, 4)).astype(np.float32)
+    return xr.Dataset({name: xr.DataArray(values, coords, ("time", "lat", "lon"), attrs={"units": "K"})})
+
+
+def test_annual_series_join_by_year_whatever_the_day_of_their_stamp(tmp_path, caplog):
+    fields, other = annual(range(1950, 1990), 7, 2), annual(range(1955, 1995), 12, 31, "slp")
+    years = range(1940, 1980)
+    labelled = xr.Dataset(
+        {"value": ("time", np.array(years, dtype=float))},
+        {"time": np.array([np.datetime64(f"{year}-01-01", "ns") for year in years])},
+    )
+    sources = {"inputs": [fields, other], "labels": labelled}
+    with caplog.at_level(logging.INFO, "geoxai.samples"):
+        store = build(tmp_path, sources, labels="l", split={"train": [1950, 1990]})
+    np.testing.assert_array_equal(store["target"], store["time"].dt.year)
+    assert store["target"].values.tolist() == list(range(1955, 1980))
+    assert "a and b have 35 times in common; left out: 5 of 40 times of a and 5 of 40 times of b" in caplog.text
+    assert "inputs and labels have 25 times in common; left out: 10 of 35 times of inputs and 15 of 40" in caplog.text
+
+
+def test_a_join_that_drops_times_says_so_in_the_summary(tmp_path):
+    sources = {"inputs": [grid((2000, 2007))], "labels": labels((2002, 2009))}
+    stage = Samples(inputs=["a"], labels="l", scale="none")
+    fitted = stage.fit(Context("samples", tmp_path, sources))
+    fitted.to_zarr(tmp_path / "fit.zarr", consolidated=False)
+    context = Context("samples", tmp_path, sources, fitted=xr.open_zarr(tmp_path / "fit.zarr", consolidated=False))
+    (said,) = stage.summarise(context, stage.layout(context).template)["joins"]
+    assert said == (
+        "inputs and labels have 72 times in common; left out: 24 of 96 times of inputs and 24 of 96 times of labels"
+    )
+
+
+def test_samples_keep_the_step_of_their_record(tmp_path):
+    store = build(tmp_path, {"inputs": [grid()], "labels": labels()}, labels="l", classes=["el_nino"], split=SPLIT)
+    assert store["time"].attrs["step"] == "1 months"
+    year = build(tmp_path, {"inputs": [annual(range(1950, 1990), 7, 2)]}, split={"train": [1950, 1990]})
+    assert year["time"].attrs["step"] == "12 months"
