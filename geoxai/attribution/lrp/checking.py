@@ -1,4 +1,4 @@
-"""Whether conservation is checked at every node, see ``conservation``; in the environment, so that workers inherit it."""
+"""Whether conservation is checked at every node, see ``conservation``: in the environment, which workers inherit."""
 
 from __future__ import annotations
 
