@@ -22,6 +22,7 @@ _SCORES = {
     "logit": "its logit",
     "one": "shared out as 1",
 }
+_SHARED = {"contrast": "a difference of logits", "logit": "a logit", "one": "1"}
 
 
 def caption(field: xr.DataArray, attrs: Mapping[str, Any], networks: str, notes: Sequence[str]) -> str:
@@ -70,6 +71,13 @@ def explained(attrs: Mapping[str, Any]) -> str:
         named += f" ({score})"
     reference = attrs.get("reference", "null")
     return named if reference in ("null", "", None) else f"{named}, compared with {_reference(str(reference))}"
+
+
+def shared_out(attrs: Mapping[str, Any]) -> str:
+    """What relevance of units 1 is a share of, where the store says so: ``a difference of logits``."""
+    target = str(attrs.get("target", "")).strip('"')
+    of_class = target in ("predicted", "label") or (target.isidentifier() and target != "null")
+    return _SHARED.get(str(attrs.get("score", "")), "") if of_class else ""
 
 
 def _output(target: Any) -> str:

@@ -167,12 +167,15 @@ class Maps(OutputStage):
         whole = self._field(context)
         field = self._averaged(self._selected(whole, strict=True))
         contours = self._contour_lines(context, field)
+        label = self._label(context, field)
         paths: list[Path] = []
         drawn = []
         for end, part in self._by_figure(field).items():
             lines = None if contours is None else _alike(contours, part)
             selected = [str(dim) for dim in whole.dims if dim not in part.dims]
-            drawn.append((end, part, self._figure(part, lines, selected), self._narrow(part, lines, selected)))
+            drawn.append(
+                (end, part, self._figure(part, lines, selected, label), self._narrow(part, lines, selected, label))
+            )
         for end, part, figure, narrow in drawn:
             paths += self._written(context, end, figure, narrow, self._caption(context, whole, part, figure))
         return paths
@@ -199,10 +202,12 @@ class Maps(OutputStage):
                 file.write_bytes(data)
         return list(content)
 
-    def _narrow(self, field: xr.DataArray, contours: xr.DataArray | None, selected: list[str]) -> MapFigure | None:
+    def _narrow(
+        self, field: xr.DataArray, contours: xr.DataArray | None, selected: list[str], label: str | None
+    ) -> MapFigure | None:
         """The figure with one panel below the other, where it has more than one beside another."""
         several = [dim for dim in field.dims if dim not in _space(field) and field.sizes[dim] > 1]
-        return self._figure(field, contours, selected, columns=1) if several and self.columns != 1 else None
+        return self._figure(field, contours, selected, label, columns=1) if several and self.columns != 1 else None
 
     def _caption(self, context: Context, whole: xr.DataArray, field: xr.DataArray, figure: MapFigure) -> str:
         from geoxai.plotting.captions import caption
@@ -234,7 +239,12 @@ class Maps(OutputStage):
         return {f".{end}": field.isel({first: place}) for place, end in enumerate(ends)}
 
     def _figure(
-        self, field: xr.DataArray, contours: xr.DataArray | None, selected: list[str], columns: int | None = None
+        self,
+        field: xr.DataArray,
+        contours: xr.DataArray | None,
+        selected: list[str],
+        label: str | None,
+        columns: int | None = None,
     ) -> MapFigure:
         """One figure; where panels have titles of their own, that of the figure is what was ``selected``."""
         from geoxai.plotting.maps import plot_maps
@@ -255,9 +265,21 @@ class Maps(OutputStage):
             vmax=self.vmax,
             cmap=self.cmap,
             title=", ".join(filter(None, (self.title, chosen))) or None,
-            label=self.label,
+            label=label,
             columns=columns or self.columns,
         )
+
+    def _label(self, context: Context, field: xr.DataArray) -> str | None:
+        """The text at the colour bar; of relevance as such it says what is shared out."""
+        from geoxai.plotting.captions import shared_out
+        from geoxai.plotting.titles import field_label
+
+        attrs = context.sources["from"].attrs
+        plain = str(field.name).startswith("relevance") and field.attrs.get("units", "1") == "1"
+        if self.label or not plain or attrs.get("normalize", "none") != "none" or attrs.get("account") == "none":
+            return self.label
+        shared = shared_out(attrs) if "count" not in str(field.name) and "n_eff" not in str(field.name) else ""
+        return f"{field_label(field)} (shares of {shared})" if shared else None
 
     def _field(self, context: Context) -> xr.DataArray:
         """The field of the maps; of a composite with coordinates ``n``, the cases of a class, target and network, the

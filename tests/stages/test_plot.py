@@ -229,6 +229,22 @@ def test_months_have_no_day_in_titles_and_places_no_braces(relevance, tmp_path, 
     assert panel_titles(field, ("target",)) == ["(a) 0°, 140°W", "(b) Niño 3.4"]
 
 
+@pytest.mark.parametrize(
+    ("attrs", "units", "label"),
+    [
+        ({"target": '"predicted"', "score": "contrast"}, "1", "relevance (shares of a difference of logits)"),
+        ({"target": '"el_nino"', "score": "logit"}, "1", "relevance (shares of a logit)"),
+        ({"target": "[0, 3]", "score": "contrast"}, "dBZ", None),  # its label says "relevance (dBZ)"
+        ({"target": "3", "score": "contrast"}, "1", None),
+        ({"target": '"predicted"', "score": "contrast", "normalize": "max"}, "1", None),
+    ],
+)
+def test_the_colour_bar_says_what_is_shared_out(relevance, tmp_path, drawn, attrs, units, label):
+    relevance["relevance"].attrs.update(long_name="relevance", units=units)
+    Maps(select={"time": "1998-03"}).write(Context("maps", tmp_path, {"from": relevance.assign_attrs(attrs)}))
+    assert drawn[0][1]["label"] == label
+
+
 @pytest.fixture
 def targets(composite) -> xr.Dataset:
     """A composite over target, class and channel of a single network."""
