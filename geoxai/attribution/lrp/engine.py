@@ -117,6 +117,12 @@ def forward(
             fix="give the network its samples along the axis it wants: sample_axis",
             option="sample_axis",
         )
+    row = torch.arange(len(output.values), device=value.sample.device).reshape(-1, *[1] * (value.sample.ndim - 1))
+    if bool(((value.sample != row) & (value.sample >= 0)).any()):
+        raise GeoxaiError(
+            "the network's output does not have its samples in the order of its input",
+            fix="keep samples in their order, or give the network one at a time: batch_size: 1",
+        )
     return Forward(tape, output, value)
 
 

@@ -1,4 +1,4 @@
-"""The parts of a tape: nodes, the values between them, and tensors in nested arguments."""
+"""The parts of a tape: nodes, the values between them, tensors in nested arguments and whose memory they see."""
 
 from __future__ import annotations
 
@@ -86,3 +86,17 @@ def replace_tensors(args: Any, replace: Callable[[Tensor], Any]) -> Any:
     if isinstance(args, dict):
         return {key: replace_tensors(item, replace) for key, item in args.items()}
     return args
+
+
+def owned(result: Any, args: Any) -> Any:
+    """``result`` with every tensor that is a view of one nobody else sees as a tensor of its own.
+
+    Some of torch's functions compute in another shape and return a view of that, such as dense layers on (N, T, C):
+    what is written into views of such a result would be taken for written into a tensor that is not on the tape.
+    """
+    views = [t for t in tensors_in(result) if t._is_view() and not t.requires_grad]
+    if not views:
+        return result
+    seen = {t.untyped_storage().data_ptr() for t in tensors_in(args)}
+    hidden = {id(t) for t in views if t.untyped_storage().data_ptr() not in seen}
+    return replace_tensors(result, lambda t: t.detach() if id(t) in hidden else t) if hidden else result

@@ -125,6 +125,8 @@ def sum_of_maps(tape: Tape, values: Sequence[Value], z: Tensor, constant: Tensor
         return None
     found = [layer for layer in layers if layer is not None]
     nodes = [layer.node for layer in found]
+    if any(node.crossing.z.dtype != z.dtype for node in nodes):
+        return None
     group = next(iter(nodes[0].groups & WEIGHTED))
     if any(group not in node.groups for node in nodes) or all(layer.gate is not None for layer in found):
         return None

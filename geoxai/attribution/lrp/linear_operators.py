@@ -12,7 +12,7 @@ from torch import Tensor
 from geoxai.attribution.lrp.convolution import Convolution
 from geoxai.attribution.lrp.dense import Dense, Product
 from geoxai.attribution.lrp.gates import between, gated_matmul, gated_product, is_gate, take_all
-from geoxai.attribution.lrp.graph import Refusal, Value, replace_tensors
+from geoxai.attribution.lrp.graph import Refusal, Value, owned, replace_tensors
 from geoxai.attribution.lrp.joining import sum_of_maps
 from geoxai.attribution.lrp.maps import Diagonal, Fixed, channel_shape
 from geoxai.attribution.lrp.merging import with_constant
@@ -124,7 +124,7 @@ def convolution(call: Call) -> Any:
     laid = call.tape.laid_out(x)
     if laid is x:
         return record_map(call.tape, call.name, "conv", x, linear_map, call.run(), value.sample)
-    z = call.func(*replace_tensors(call.args, lambda t: laid if t is x else t), **call.kwargs)
+    z = owned(call.func(*replace_tensors(call.args, lambda t: laid if t is x else t), **call.kwargs), laid)
     return record_map(call.tape, call.name, "conv", x, linear_map, z, value.sample, kept=laid)
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from geoxai.attribution.lrp.arithmetic import Crossing, propagate
-from geoxai.attribution.lrp.graph import Node, Refusal, Value, replace_tensors, tensors_in
+from geoxai.attribution.lrp.graph import Node, Refusal, Value, owned, replace_tensors, tensors_in
 from geoxai.attribution.lrp.ledger import Ledger
 from geoxai.attribution.lrp.maps import LinearMap, Sum, room_like
 from geoxai.attribution.lrp.rules import Rule, WSquare, ZBox
@@ -214,7 +214,7 @@ def record_index(
         samples = [sample] * len(outputs)
     else:
         known = {id(t): v for t, v in zip(tracked, inputs)}
-        samples = _moved_samples(func, args, kwargs, known, outputs, constants)
+        samples = _moved_samples(tape, func, args, kwargs, known, outputs, constants)
     if not constants:
         born = None
     elif born is None:
@@ -223,10 +223,11 @@ def record_index(
     node = DerivativeNode(op, how, inputs, leaves, outputs, samples, born)
     tape.add(node)
     is_nonnegative = all(v.nonnegative for v in inputs) and not constants if nonnegative is None else nonnegative
-    views = any(output._is_view() for output in outputs)
+    itself = {id(t) for t in leaves}
+    views = any(output._is_view() or id(output) in itself for output in outputs)
     # what a derivative needs must not be written over by the network
     plain = (
-        func(*args, **kwargs)
+        owned(func(*args, **kwargs), (args, kwargs))
         if views
         else replace_tensors(result, lambda t: t.detach().clone() if values_needed else t.detach())
     )
@@ -237,6 +238,7 @@ def record_index(
 
 
 def _moved_samples(
+    tape: Tape,
     func: Callable,
     args: tuple,
     kwargs: dict[str, Any],
@@ -271,12 +273,12 @@ def _moved_samples(
             if not bool(((added == shift) | (added == 0)).all()):
                 raise Refusal("it mixes samples, so there is no relevance of one sample", "keep samples apart")
             found[place] = torch.where(added == 0, -1, found[place])
-    return [compress(t).to(torch.int64) for t in found]
+    return [compress(t, tape.samples == 1).to(torch.int64) for t in found]
 
 
-def compress(numbers: Tensor) -> Tensor:
+def compress(numbers: Tensor, single: bool = False) -> Tensor:
     """Sample numbers with every axis along which they do not vary shrunk to one; -1 (unknown) yields to what is
-    known.
+    known. ``single``: there is only one sample.
     """
     for axis, stride in enumerate(numbers.stride()):
         if stride == 0 and numbers.shape[axis]:
@@ -284,7 +286,7 @@ def compress(numbers: Tensor) -> Tensor:
     if numbers.numel() <= 1:
         return numbers
     lowest, highest = numbers.aminmax()
-    if bool((lowest == highest) | (highest == 0)):  # one sample, wherever its values lie
+    if bool((lowest == highest) | single):  # one sample, wherever its values lie
         return highest.reshape((1,) * numbers.ndim)
     if sum(size > 1 for size in numbers.shape) == 1:
         return numbers

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from geoxai.attribution.calls import copy_of, names_in
-from geoxai.attribution.lrp.graph import Refusal, Value, tensors_in
+from geoxai.attribution.lrp.graph import Refusal, Value, owned, tensors_in
+from geoxai.attribution.lrp.memory import look
 from geoxai.attribution.lrp.merging import order_of
 from geoxai.attribution.lrp.nodes import DerivativeNode, RefusedNode, record_index, record_pass
 from geoxai.attribution.lrp.tape import Tape
@@ -35,8 +36,8 @@ class Call:
     cross: Callable | None = None  # how the mode runs an operation
 
     def run(self) -> Any:
-        """The operation itself."""
-        return self.func(*self.args, **self.kwargs)
+        """The operation itself, its results in memory that the tape knows."""
+        return owned(self.func(*self.args, **self.kwargs), (self.args, self.kwargs))
 
     def through(self, func: Callable, *args: Any, **kwargs: Any) -> Any:
         """Run a part of the operation so that it goes through the table itself."""
@@ -142,7 +143,7 @@ def dropout(call: Call) -> Any:
     "squeeze unsqueeze expand expand_as broadcast_to view_as reshape_as contiguous clone narrow select slice getitem "
     "split chunk tensor_split hsplit vsplit dsplit unbind split_with_sizes unsafe_split unsafe_chunk "
     "unsafe_split_with_sizes index_select gather take take_along_dim flip fliplr flipud roll rot90 repeat tile "
-    "repeat_interleave diagonal as_strided masked_select index alias channel_shuffle pixel_shuffle "
+    "repeat_interleave diagonal masked_select index alias channel_shuffle pixel_shuffle "
     "pixel_unshuffle native_channel_shuffle lift_fresh_copy atleast_1d atleast_2d atleast_3d broadcast_tensors diag "
     "diag_embed linalg_diagonal positive"
 )
@@ -160,6 +161,19 @@ def index_map(call: Call) -> Any:
         func, rest, kwargs = call.func, call.args[1:], call.kwargs
         node.again = lambda tensor: func(tensor, *rest, **kwargs)
     return result
+
+
+@operator("as_strided")
+def places_in_memory(call: Call) -> Any:
+    """A view by places in memory, which sample numbers and other copies do not share."""
+
+    def parameters(input: Tensor, size: Any, stride: Any, storage_offset: int | None = None) -> tuple:
+        return input, tuple(size), tuple(stride), storage_offset
+
+    x, size, stride, place = call.bind(parameters)
+    base = x if x._base is None else x._base
+    place = x.storage_offset() if place is None else place
+    return look(call.tape, call.name, base, size, stride, place - base.storage_offset())
 
 
 def _reshaped(tensor: Tensor, *shape: Any, size: Any = None) -> Tensor:
@@ -207,6 +221,8 @@ def conversion(call: Call) -> Any:
 def join(call: Call) -> Any:
     """Joins values of the input with others, or with constants."""
     if call.name == "where" and len(call.args) < 2:
+        return call.run()
+    if call.name == "copy" and call.value(call.args[1]) is None:
         return call.run()
     func = copy_of if call.name == "copy" else call.func  # aten's own copy has no derivative
     if call.name == "index_put" and (call.kwargs.get("accumulate") or (len(call.args) > 3 and call.args[3])):

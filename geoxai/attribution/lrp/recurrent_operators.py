@@ -98,7 +98,7 @@ def _lstm(call: Call, x: Tensor, state: State, weights: Sequence[Any]) -> State:
     sums = F.linear(x, w_ih, b_ih) + F.linear(h, w_hh, b_hh)
     i, f, o = (sums[..., k * size : (k + 1) * size].sigmoid() for k in (0, 1, 3))
     part = slice(2 * size, 3 * size)
-    g = call.through(torch.tanh, _candidate(call, x, h, weights, part, None, sums[..., part].contiguous()))
+    g = call.through(torch.tanh, _candidate(call, x, h, weights, part, None, sums[..., part].clone()))
     new = _plus(call, call.through(torch.mul, c, f), call.through(torch.mul, g, i))
     out = call.through(torch.mul, call.through(torch.tanh, new), o)
     return (call.through(F.linear, out, projection[0]) if projection else out), new

@@ -102,7 +102,7 @@ class Tape:
         if base is None or base not in self._writes or (value is not None and writes == self._writes[base]):
             return value
         if base not in self._values:
-            return value
+            return None
         seen = memory.view_of_base(self, tensor, base)
         self.track(tensor, seen)
         return seen
@@ -119,6 +119,7 @@ class Tape:
         assert fits, f"sample numbers of shape {tuple(numbers)} do not fit a tensor of shape {tuple(tensor.shape)}"
         base = tensor._base
         if base is not None:
+            assert base in self._values, "a view of memory that is not on the tape"
             self._viewed[base] = True
         self._values[tensor] = (value, 0 if base is None else self._writes.get(base, 0))
 
