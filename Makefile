@@ -1,4 +1,5 @@
-# make demo: an environment and the embedded example. make test: an environment and the tests.
+# make demo: an environment and the embedded example. make test: an environment and the tests, but for the long ones
+# (marked `slow`); make test-all: those too, as in CI.
 # make enso DATA=dir: the El Nino experiment on real sea surface temperature. make peers: second opinions on relevance.
 
 PYTHON ?= python3
@@ -7,17 +8,18 @@ STAMP  := $(VENV)/.installed
 GEOXAI := $(VENV)/bin/geoxai
 DATA   ?=
 
-.PHONY: demo test enso peers clean
+.PHONY: demo test test-all enso peers clean
 
 demo: $(STAMP)
 	$(GEOXAI) run configs/enso_demo.yaml
 	@echo "open runs/enso-demo/report.html"
 
-test: $(STAMP)
+test: TESTS = -m "not slow"
+test test-all: $(STAMP)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	$(VENV)/bin/python -m pytest -q
+	$(VENV)/bin/python -m pytest -q $(TESTS)
 
 ifeq ($(DATA),)
 enso:

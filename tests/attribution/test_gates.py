@@ -120,6 +120,7 @@ def test_relevance_goes_through_the_values_alone():
     assert not got.relevance[1].any()
 
 
+@pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask and attn_mask is deprecated")
 @pytest.mark.parametrize("masked", [{"attn_mask": torch.ones(5, 5).triu(1).bool()},
                                     {"key_padding_mask": torch.eye(3, 5).bool()},
                                     {"attn_mask": torch.ones(6, 5, 5).triu(1) * -1e9,

@@ -220,6 +220,7 @@ def support(function, x, out_axis, axis):
     return torch.stack(found).any(0)
 
 
+@pytest.mark.filterwarnings("ignore:`nn.functional.upsample_nearest` is deprecated")
 @pytest.mark.parametrize("name", CASES)
 def test_no_input_that_matters_is_missing(name):
     function, shape, axes = CASES[name]
@@ -239,6 +240,7 @@ def test_no_input_that_matters_is_missing(name):
             assert not inside or high - low <= matters[-1] - matters[0] + 1 + 2 * ("cubic" in name)
 
 
+@pytest.mark.filterwarnings("ignore:`nn.functional.upsample_nearest` is deprecated")
 def test_every_rule_of_the_table_is_tried():
     tried = set()
     for function, shape, _ in CASES.values():

@@ -173,6 +173,6 @@ def test_polygons_across_seams_and_their_corners():
             xr.testing.assert_equal(box.transpose("lat", "lon"), sides.transpose("lat", "lon"))
         triangle = polygon_mask(grid, [0, 40, 0], [160, 180, -160])  # half of a box of 40 x 40
         assert int(triangle.sum()) == 800
-        assert bool(triangle.sel(lat=30.5, lon=grid["lon"][abs((grid["lon"] - 180.5) % 360).argmin()]))
+        assert bool(triangle.sel(lat=30.5, lon=grid["lon"][int(abs((grid["lon"] - 180.5) % 360).argmin("lon"))]))
     with pytest.raises(OptionError, match="at least three corners"):
         polygon_mask(grid, [0, 1], [0, 1])

@@ -104,6 +104,7 @@ def tiny_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
         subprocess.run(["umount", folder], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_loses_nothing(
     small: Callable[..., Path], tmp_path: Path, tiny_disk: Callable[[str], Path]
 ) -> None:

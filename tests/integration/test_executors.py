@@ -3,9 +3,12 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.integration.running import geoxai, stored
 
 
+@pytest.mark.slow
 def test_executors_agree_bit_for_bit(small: Callable[..., Path], tmp_path: Path) -> None:
     runs = {"serial": ("serial", 1), "one": ("local", 1), "two": ("local", 2)}
     for name, (executor, workers) in runs.items():

@@ -47,6 +47,7 @@ def test_the_demo(tmp_path: Path) -> None:
     assert "data:image/png;base64" in report
 
 
+@pytest.mark.slow
 def test_el_nino_in_real_temperatures(shared_data: Path, tmp_path: Path) -> None:
     arguments = ["--set", f"vars.data={shared_data}", "--set", f"output.dir={tmp_path}"]
     done = geoxai("run", "configs/enso.yaml", *arguments, cwd=ROOT)

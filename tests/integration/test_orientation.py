@@ -39,6 +39,7 @@ def result(run_dir: Path, stage: str, variable: str) -> xr.DataArray:
     return xr.open_zarr(run_dir / f"{stage}.zarr", consolidated=False)[variable].load()
 
 
+@pytest.mark.slow
 def test_orientation_does_not_move_relevance(
     small: Callable[..., Path], tmp_path: Path, turned: dict[tuple[str, str], Path]
 ) -> None:

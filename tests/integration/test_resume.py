@@ -14,8 +14,12 @@ from tests.integration.running import command, environment, geoxai, stored
 
 
 def entries(run_dir: Path) -> dict[Path, bytes]:
-    """The ledger's entries of finished units."""
-    return {p: p.read_bytes() for p in (run_dir / "ledger").glob("*/[0-9]*.json") if p.stem.isdigit()}
+    """The ledger's entries of finished units, also while a run adds to them and removes others."""
+    while True:
+        try:
+            return {p: p.read_bytes() for p in (run_dir / "ledger").glob("*/[0-9]*.json") if p.stem.isdigit()}
+        except FileNotFoundError:
+            continue
 
 
 def killed(config: Path, run_dir: Path, units: int, seconds: float) -> bool:
@@ -36,6 +40,7 @@ def killed(config: Path, run_dir: Path, units: int, seconds: float) -> bool:
     return False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("executor", ["serial", "local"])
 def test_killed_at_random_moments(small: Callable[..., Path], tmp_path: Path, executor: str) -> None:
     assert geoxai("run", small("whole", executor="serial", epochs=200)).returncode == 0

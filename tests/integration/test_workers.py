@@ -71,6 +71,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, st
     return write
 
 
+@pytest.mark.slow
 def test_only_the_unit_that_kills_its_worker_fails(config: Callable[..., Path], tmp_path: Path) -> None:
     done = geoxai("run", config("kill: [1], kill_once: [4]"))
     assert done.returncode == 4, done.stderr
