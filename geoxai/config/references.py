@@ -39,6 +39,11 @@ def _follow(name: str, mark: Mark, stages: Mapping[str, Stage | None], document:
     """One reference of one stage."""
     path = ("stages", name, *mark.path)
     kinds, option = mark.marker.kinds, ".".join(mark.path)
+    if mark.value == [] and mark.marker.nearest and path in document.spots:
+        message = f"{option} of stage {name!r} is an empty list"
+        fix = "name stages, or leave it out for the nearest one above"
+        links.findings.append(Diagnostic(document.value_place(path), message, fix))
+        return
     if not mark.value:
         if mark.marker.nearest:
             above = _above(name, stages)

@@ -8,10 +8,13 @@ import xarray as xr
 from geoxai.errors import GeoxaiError, OptionError
 from geoxai.grid.boxes import Region
 from geoxai.grid.coordinates import is_rectilinear, spatial_dims
+from geoxai.grid.regions import region_mask
 
 EARTH_RADIUS = 6.371e6  # m, the mean radius
 # Edges are the same where they differ by less than this share of a cell: files store them in single precision.
 _SPACING_SHARE = 1e-3
+# Columns this many times as far apart as most are not neighbours.
+_GAP = 3
 EDGES = {"lat": ("lat_south", "lat_north"), "lon": ("lon_west", "lon_east")}
 """Coordinates of the edges of rows and columns, where a file gives bounds: the array of a variable can carry one value
 per row, but not CF's pair of them."""
@@ -64,6 +67,20 @@ def part_in_region(obj: xr.DataArray | xr.Dataset, box: Region) -> xr.DataArray:
     return _rectilinear(obj, np.clip(south, *box.lat), np.clip(north, *box.lat), inside)
 
 
+def region_parts(obj: xr.DataArray | xr.Dataset, box: Region) -> xr.DataArray:
+    """The share of every cell, from 0 to 1, that lies inside a box; dims those of ``lat`` and ``lon``.
+
+    On a curvilinear grid a cell is inside, 1, when its centre is, else 0.
+    """
+    if not is_rectilinear(obj):
+        return region_mask(obj, box).astype(float)
+    south, north = row_edges(obj)
+    west, east = column_edges(obj)
+    whole = _rectilinear(obj, south, north, east - west)
+    parts = (part_in_region(obj, box) / whole.where(whole > 0)).fillna(0).clip(0, 1)
+    return parts.rename("region").assign_attrs(units="1", long_name="share of the cell inside the region")
+
+
 def region_mean(da: xr.DataArray, box: Region) -> xr.DataArray:
     """Area-weighted mean over a box; cells without a value are left out, cells on an edge count with their part inside.
 
@@ -111,14 +128,31 @@ def column_edges(obj: xr.DataArray | xr.Dataset) -> tuple[np.ndarray, np.ndarray
         west, east = carried
         turn = 360 * np.round((lon - (west + east) / 2) / 360)
         return west + turn, east + turn
-    unwrapped = np.rad2deg(np.unwrap(np.deg2rad(lon.astype(float))))
+    columns, unwrapped = _eastwards(lon.astype(float))
     low, high = _edges(unwrapped)
-    turn = lon - unwrapped
-    if np.ptp(unwrapped) < 360 < high.max() - low.min():  # uneven columns all around: no cell may lap the first
-        excess = high.max() - low.min() - 360
-        low = np.where(low == low.min(), low + excess / 2, low)
-        high = np.where(high == high.max(), high - excess / 2, high)
-    return low + turn, high + turn
+    excess = high[-1] - low[0] - 360
+    if np.ptp(unwrapped) < 360 and excess > 0:  # uneven columns all around: no cell may lap the first
+        low[0], high[-1] = low[0] + excess / 2, high[-1] - excess / 2
+    west, east = np.empty(lon.size), np.empty(lon.size)
+    turn = lon[columns] - unwrapped
+    west[columns], east[columns] = low + turn, high + turn
+    return west, east
+
+
+def _eastwards(lon: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Columns from west to east, and their longitudes running on without a jump.
+
+    They begin at the first column, or east of a gap that the grid leaves open: a region across the date line, written
+    -180 to -80 and 120 to 180, is one piece from 120 to 280.
+    """
+    steps = np.mod(np.diff(lon), 360)
+    columns = np.arange(lon.size) if steps.sum() <= (360 - steps).sum() else np.arange(lon.size)[::-1]
+    if lon.size > 2:
+        gaps = np.mod(np.diff(lon[columns]), 360)
+        closing = (lon[columns[0]] - lon[columns[-1]]) % 360
+        if gaps.max() > max(closing, _GAP * np.median(gaps)):
+            columns = np.roll(columns, -int(gaps.argmax()) - 1)
+    return columns, lon[columns[0]] + np.concatenate([[0], np.cumsum(np.mod(np.diff(lon[columns]), 360))])
 
 
 def attach_edges(ds: xr.Dataset, axis: str, bounds: np.ndarray) -> xr.Dataset | None:

@@ -11,11 +11,12 @@ import numpy as np
 import xarray as xr
 
 from geoxai.errors import GeoxaiError, OptionError
-from geoxai.grid.area import area_weights
-from geoxai.grid.boxes import Region
+from geoxai.grid.area import area_weights, region_parts
+from geoxai.grid.boxes import Region, region
 from geoxai.grid.coordinates import grid_difference
 from geoxai.grid.masks import mask_onto
-from geoxai.grid.regions import polygon_mask, region_mask
+from geoxai.grid.points import cell_at
+from geoxai.grid.regions import polygon_mask
 from geoxai.names import unknown
 
 PLACES = ("box", "polygon", "mask", "point", "pixels")
@@ -114,8 +115,9 @@ def place_on_output(target: Mapping[str, Any], grid: OutputGrid) -> np.ndarray |
 
     ``box``: ``{lat: [south, north], lon: [west, east]}`` or a named region; ``polygon``: corners ``{lat: [...], lon:
     [...]}``; ``mask``: a boolean DataArray, on this or another grid (nearest cell); ``point``: ``{lat, lon}``, the
-    nearest cell; ``pixels``: integers (sample, 2), row and column. ``channel`` and ``step`` pick one output field.
-    ``reduce`` of box, polygon and mask: ``mean`` (area weighted, the default) or ``sum``.
+    cell it lies in; ``pixels``: integers (sample, 2), row and column. ``channel`` and ``step`` pick one output field.
+    ``reduce`` of box, polygon and mask: ``mean`` (area weighted, the default) or ``sum``. A cell on the edge of a box
+    counts with its part inside; a polygon or mask has a cell or has it not.
     """
     place = check_place(target)
     plane = grid.plane(target.get("channel"), target.get("step"))
@@ -125,34 +127,36 @@ def place_on_output(target: Mapping[str, Any], grid: OutputGrid) -> np.ndarray |
             raise OptionError(f"pixels lie outside of the output's {plane.shape[0]} x {plane.shape[1]} cells")
         return np.stack(np.unravel_index(plane[rows, columns], grid.shape), axis=1)
     if place == "point":
-        return tuple(int(i) for i in np.unravel_index(plane[_nearest(target["point"], grid.cells)], grid.shape))
-    inside = _inside(place, target[place], grid.cells)
+        return tuple(int(i) for i in np.unravel_index(plane[_cell(target["point"], grid.cells)], grid.shape))
+    parts = _inside(place, target[place], grid.cells)
+    inside = parts > 0
     if not inside.any():
         raise OptionError(f"the {place} holds no cell of the output's grid", option=f"target.{place}")
     weights = np.zeros(prod(grid.shape))
     if target.get("reduce", "mean") == "mean":
         area = xr.broadcast(area_weights(grid.cells), grid.cells)[0].transpose(*grid.cells.dims).values
-        weights[plane[inside]] = area[inside] / area[inside].sum()
+        weights[plane[inside]] = area[inside] * parts[inside] / (area[inside] * parts[inside]).sum()
     else:
-        weights[plane[inside]] = 1.0
+        weights[plane[inside]] = parts[inside]
     return weights.reshape(grid.shape)
 
 
 def _inside(place: str, given: Any, cells: xr.DataArray) -> np.ndarray:
+    """The share of every cell that lies inside a place, from 0 to 1."""
     if place == "mask":
-        return _mask(given, cells)
+        return _mask(given, cells).astype(float)
     if place == "polygon":
-        mask = polygon_mask(cells, **_pair(given, "polygon"))
+        parts = polygon_mask(cells, **_pair(given, "polygon")).astype(float)
     elif isinstance(given, str):
-        mask = region_mask(cells, given)
+        parts = region_parts(cells, region(given))
     else:
         pair = _pair(given, "box")
         if len(pair["lat"]) != 2 or len(pair["lon"]) != 2 or pair["lat"][0] > pair["lat"][1]:
             raise OptionError(
                 f"a box is {{lat: [south, north], lon: [west, east]}}, found {given!r}", option="target.box"
             )
-        mask = region_mask(cells, Region(tuple(pair["lat"]), tuple(pair["lon"])))
-    return mask.transpose(*cells.dims).values
+        parts = region_parts(cells, Region(tuple(pair["lat"]), tuple(pair["lon"])))
+    return parts.transpose(*cells.dims).values
 
 
 def _pair(given: Any, place: str) -> dict[str, Any]:
@@ -177,11 +181,10 @@ def _mask(mask: Any, cells: xr.DataArray) -> np.ndarray:
         raise OptionError(error.message, fix=error.fix, option="target.mask") from None
 
 
-def _nearest(point: Any, cells: xr.DataArray) -> tuple[int, ...]:
-    """Row and column of the cell whose centre is nearest on the sphere."""
+def _cell(point: Any, cells: xr.DataArray) -> tuple[int, int]:
+    """Row and column of the cell in which a point lies."""
     given = _pair(point, "point")
-    lat, lon = xr.broadcast(cells["lat"], cells["lon"])
-    lat, lon = (np.radians(a.transpose(*cells.dims).values.astype(float)) for a in (lat, lon))
-    at_lat, at_lon = np.radians(float(given["lat"])), np.radians(float(given["lon"]))
-    half = np.sin((lat - at_lat) / 2) ** 2 + np.cos(lat) * np.cos(at_lat) * np.sin((lon - at_lon) / 2) ** 2
-    return tuple(int(i) for i in np.unravel_index(int(half.argmin()), half.shape))
+    try:
+        return cell_at(cells, float(given["lat"]), float(given["lon"]))
+    except GeoxaiError as error:
+        raise OptionError(f"the target point at {error.message}", fix=error.fix, option="target.point") from None

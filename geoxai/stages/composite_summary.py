@@ -38,12 +38,15 @@ def over_targets(found: list[xr.Dataset], relevance: xr.Dataset) -> xr.Dataset:
 
 def numbers_of(result: xr.Dataset, regions: list[str]) -> xr.Dataset:
     """Effective counts, shares and centroids of one input."""
-    from geoxai.grid.area import area_weights
-    from geoxai.grid.regions import region_mask
+    from geoxai.grid.area import area_weights, region_parts
+    from geoxai.grid.boxes import region
     from geoxai.statistics.shares import summary_of_maps
 
     mean = result["relevance_mean"].load()
-    masks = {name: region_mask(mean, name) for name in regions}
+    masks = {name: region_parts(mean, region(name)) for name in regions}
+    for name, parts in masks.items():
+        if not bool((parts > 0).any()):
+            log.warning("region %s has no cell of the maps: it has no share of anything", name)
     n_eff = result["relevance_n_eff"]
     median = n_eff.median([dim for dim in n_eff.dims if dim not in (*LEADING, "class")])
     numbers = median.to_dataset(name="n_eff_median").reset_coords(drop=True)

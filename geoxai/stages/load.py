@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from geoxai.stages.options import Latitudes
+from geoxai.stages.options import Latitudes, Longitudes
 from geoxai.stages.stage import Context, InputPath, LazyStage, Stage
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class LoadNetcdf(LazyStage):
         description="First and last time, years or dates, both included in whole: `[1980, 2018]`, `['1980-03', null]`.",
     )
     lat: Latitudes | None = Field(None, description="South and north edge of a box, in degrees.")
-    lon: tuple[float, float] | None = Field(
+    lon: Longitudes | None = Field(
         None,
         description="West and east edge in degrees, going eastwards, either convention: `[120, -80]` crosses the date "
         "line, `[-20, 30]` Greenwich.",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from geoxai.errors import GeoxaiError, OptionError
-from geoxai.stages.options import Latitudes
+from geoxai.stages.options import Latitudes, Longitudes
 from geoxai.stages.stage import Context, InputPath, LazyStage, Reference, Stage
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class CropRegion(LazyStage):
         "iod_west, iod_east, north_america, europe, global.",
     )
     lat: Latitudes | None = Field(None, description="South and north edge of a box, in degrees.")
-    lon: tuple[float, float] | None = Field(
+    lon: Longitudes | None = Field(
         None, description="West and east edge in degrees, going eastwards, either convention."
     )
     mask: Mask | None = Field(

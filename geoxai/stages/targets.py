@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from geoxai.errors import OptionError
 from geoxai.names import unknown
+from geoxai.stages.options import Latitude, Latitudes, Longitude, Longitudes
 from geoxai.stages.stage import Context, InputPath, Reference
 
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ class Box(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    lat: tuple[float, float] = Field(description="South and north edge.")
-    lon: tuple[float, float] = Field(description="West and east edge, going eastwards, either convention.")
+    lat: Latitudes = Field(description="South and north edge.")
+    lon: Longitudes = Field(description="West and east edge, going eastwards, either convention.")
 
 
 class Polygon(BaseModel):
@@ -35,17 +36,17 @@ class Polygon(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    lat: list[float] = Field(min_length=3, description="Latitudes of the corners.")
-    lon: list[float] = Field(min_length=3, description="Longitudes of the corners, either convention.")
+    lat: list[Latitude] = Field(min_length=3, description="Latitudes of the corners.")
+    lon: list[Longitude] = Field(min_length=3, description="Longitudes of the corners, either convention.")
 
 
 class Point(BaseModel):
-    """A place in degrees; its nearest cell counts."""
+    """A place in degrees; its nearest cell counts, which must reach it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    lat: float = Field(description="Latitude.")
-    lon: float = Field(description="Longitude, either convention.")
+    lat: Latitude = Field(description="Latitude.")
+    lon: Longitude = Field(description="Longitude, either convention.")
 
 
 class Place(BaseModel):
@@ -54,14 +55,18 @@ class Place(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     box: Box | str | None = Field(
-        None, description="`{lat: [south, north], lon: [west, east]}`, or the name of a region such as `nino34`."
+        None,
+        description="`{lat: [south, north], lon: [west, east]}`, or the name of a region such as `nino34`. A cell on "
+        "its edge counts with the part inside.",
     )
     polygon: Polygon | None = Field(None, description="`{lat: [...], lon: [...]}`, corners in order.")
     mask: Annotated[str | None, InputPath()] = Field(
         None, description="NetCDF file with a mask, on this or another grid (nearest cell); not zero is inside."
     )
     variable: str | None = Field(None, description="Variable of the mask, where its file has several.")
-    point: Point | None = Field(None, description="`{lat: 40, lon: 260}`, the nearest cell.")
+    point: Point | None = Field(
+        None, description="`{lat: 40, lon: 260}`, the nearest cell; outside the grid it is an error."
+    )
     pixels: Annotated[str | None, Reference("pixels")] = Field(
         None, description="Stage `select.pixels`: pixels of each sample; several of them are several targets."
     )

@@ -16,7 +16,8 @@ def region_shares(relevance: xr.DataArray, region: xr.DataArray, area: xr.DataAr
         on cells that are not valid. Its sum is not weighted by area: relevance belongs to inputs, not to square
         metres.
     region
-        Boolean, over the horizontal dims.
+        The share of every cell inside the region, from 0 to 1, over the horizontal dims; or a boolean. Relevance and
+        area of a cell on an edge count with the part inside, as in ``geoxai.grid.area.region_mean``.
     area
         Area of the cells, over the horizontal dims (any unit).
 
@@ -29,9 +30,9 @@ def region_shares(relevance: xr.DataArray, region: xr.DataArray, area: xr.DataAr
     size = abs(relevance)
     valid = relevance.notnull()
     shares = {
-        "relevance_share": size.where(region).sum(dims) / size.sum(dims),
-        "cell_share": (valid & region).sum(dims) / valid.sum(dims),
-        "area_share": area.where(valid & region).sum(dims) / area.where(valid).sum(dims),
+        "relevance_share": (size * region).sum(dims) / size.sum(dims),
+        "cell_share": (valid * region).sum(dims) / valid.sum(dims),
+        "area_share": (area.where(valid) * region).sum(dims) / area.where(valid).sum(dims),
     }
     return xr.Dataset(shares)
 
@@ -39,10 +40,12 @@ def region_shares(relevance: xr.DataArray, region: xr.DataArray, area: xr.DataAr
 def centroid_longitude(relevance: xr.DataArray, region: xr.DataArray | None = None) -> xr.DataArray:
     """Circular mean longitude weighted by |relevance|, in the longitude convention of the maps (degrees east).
 
+    With a ``region`` (see ``region_shares``) a cell counts with its part inside.
+
     The angle of sum |R| exp(i lon): a pattern across the date line or across Greenwich has its centroid in its middle.
     NaN where there is no relevance, or as much on every side of the Earth.
     """
-    weight = abs(relevance) if region is None else abs(relevance).where(region)
+    weight = abs(relevance) if region is None else abs(relevance) * region
     lon, dims = relevance["lon"].astype(np.float64), _cell_dims(relevance)
     angle = lon * (np.pi / 180)
     east, north = (weight * np.cos(angle)).sum(dims), (weight * np.sin(angle)).sum(dims)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geoxai.errors import GeoxaiError
-from geoxai.grid.area import part_in_region
+from geoxai.grid.area import area_weights, attach_edges, part_in_region
 from geoxai.grid.boxes import Region
 from geoxai.grid.coordinates import orient
 from geoxai.grid.degrees import check_latitudes, tidy_longitudes
@@ -86,8 +86,6 @@ def test_latitudes_beyond_the_poles_are_counted() -> None:
 def test_edges_from_bounds_follow_the_cells_through_every_orientation(
     lat: str, lon: str, share: float, seed: int
 ) -> None:
-    from geoxai.grid.area import area_weights, attach_edges
-
     random = np.random.default_rng(seed)
     rows, columns = np.sort(random.uniform(-90, 90, 6)), np.sort(random.uniform(0, 360, 8))
     edges = np.append(columns, columns[0] + 360)
@@ -107,3 +105,16 @@ def test_edges_from_bounds_follow_the_cells_through_every_orientation(
     inside = part_in_region(moved["a"], box)
     assert float(inside.sum()) <= expected.sum()
     np.testing.assert_allclose(float(inside.sum()), float(part_in_region(grid["a"], box).sum()), rtol=1e-9)
+
+
+@pytest.mark.parametrize(("first", "last"), [(120, 280), (60, 340), (-30, 60)])
+def test_a_region_across_a_seam_has_the_cells_it_has_without_one(first: int, last: int) -> None:
+    lon = np.arange(first, last + 1, 5.0)
+    plain = xr.DataArray(np.zeros((2, lon.size)), {"lat": [-10.0, 10.0], "lon": lon}, ("lat", "lon"))
+    assert float(area_weights(plain).max()) == pytest.approx(float(area_weights(plain).min()))
+    for convention in ("0..360", "-180..180"):
+        for lat in ("ascending", "descending"):
+            written = orient(plain, lat, convention)
+            assert float(area_weights(written).sum()) == pytest.approx(float(area_weights(plain).sum()), rel=1e-12)
+            backwards = written.isel(lon=slice(None, None, -1))
+            np.testing.assert_allclose(area_weights(backwards), area_weights(plain).values[:, ::-1], rtol=1e-9)

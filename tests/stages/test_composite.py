@@ -201,18 +201,29 @@ def test_summary_has_shares_beside_those_of_cells_and_area(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         summary = stage.summarise(context, result)
     size = np.abs(result["relevance_mean"].sel({"class": "el_nino"}).values[0])
-    box = np.zeros((3, 4), bool)
-    box[:2, 1:3] = True
-    box[:, 1] &= LON[1] >= 190
+    # rows reach from 5 to 0, 0 to -16.25 and -16.25 to -43.75, columns from 100 to 200 and 200 to 270: the part inside
+    sines = np.sin(np.deg2rad([5, 0, -5, -16.25]))
+    rows = np.array([1, (sines[1] - sines[2]) / (sines[1] - sines[3]), 0])
+    box = np.outer(rows, [0, 10 / 100, 40 / 70, 0])
+    valid = ~np.isnan(size)
+    area = np.outer(-np.diff([*sines[[0, 1, 3]], np.sin(np.deg2rad(-43.75))]), [125, 100, 70, 65])
     numbers = summary["classes"]["el_nino"]
     shares = numbers["regions"]["nino34"]
-    assert shares["relevance_share"] == pytest.approx(np.nansum(size[box]) / np.nansum(size))
+    assert shares["relevance_share"] == pytest.approx(np.nansum(size * box) / np.nansum(size))
     assert shares["cell_share"] == pytest.approx(box.sum() / 11)
-    assert 0 < shares["area_share"] < 1
+    assert shares["area_share"] == pytest.approx((area * box)[valid].sum() / area[valid].sum())
     angle = np.nansum(size * np.exp(1j * np.deg2rad(LON)))
     assert numbers["centroid_longitude"] == pytest.approx(np.rad2deg(np.angle(angle)) % 360)
     assert numbers["n_events"] == int(result["n_events"].sel({"class": "el_nino"}))
     assert "too few to generalise" in caplog.text
+
+
+def test_a_region_without_a_cell_of_the_maps_is_warned_of(tmp_path, caplog):
+    relevance, samples = stores(networks=1)
+    stage, context, result = build(tmp_path, relevance, samples, regions=["arctic"])
+    numbers = stage.summarise(context, result)["classes"]["el_nino"]["regions"]["arctic"]
+    assert "region arctic has no cell of the maps" in caplog.text
+    assert numbers["cell_share"] == 0
 
 
 def test_summary_lists_networks(tmp_path):

@@ -16,7 +16,7 @@ from geoxai.models.networks import Networks
 from geoxai.stages.explain import Gradient, Lrp
 from geoxai.stages.pixels import SelectPixels
 from geoxai.stages.targets import Place
-from tests.stages.network_samples import LAT, LON, context, filled, samples
+from tests.stages.network_samples import context, filled, samples
 
 CELLS = ("channel", "lat", "lon")
 
@@ -72,7 +72,6 @@ def closed(store):
 
 
 BOX = {"box": {"lat": (0, 30), "lon": (90, 180)}, "channel": "flash"}
-AREA = np.cos(np.radians(LAT))
 
 
 @pytest.mark.parametrize("kind", ADAPTERS)
@@ -89,12 +88,15 @@ def test_places_are_where_they_are_whatever_the_network_wants(tmp_path, kind):
     assert explained["relevance"].dims == ("target", "sample", *CELLS)
     y = outputs(networks, store)
     flash, refl = y[:, 1], y[:, 0]
-    rows, columns = (LAT >= 0) & (LAT <= 30), (LON >= 90) & (LON <= 180)
-    box = flash.values[:, rows][:, :, columns]
-    weights = AREA[rows][:, None] * np.ones(columns.sum())
+    # cells of 20 x 45 degrees around -50, -30, ... 50 and 0, 45, ... 315: those on an edge count with their part inside
+    band = np.diff(np.sin(np.radians([0, 20, 30])))
+    whole = np.diff(np.sin(np.radians([0, 20, 40])))
+    columns = np.array([0.5, 1, 0.5])
+    box = flash.values[:, [3, 4]][:, :, [2, 3, 4]]
+    weights = band[:, None] * columns
     expected = [
         (box * weights).sum((1, 2)) / weights.sum(),
-        box.sum((1, 2)),
+        (box * (band / whole)[:, None] * columns).sum((1, 2)),
         refl.sel(lat=30, lon=270).values,
     ]
     for number, values in enumerate(expected):
@@ -204,6 +206,7 @@ def test_the_window_changes_nothing(tmp_path):
     [
         (Lrp(target=Place(box="nino99", channel=0)), "unknown region 'nino99'"),
         (Lrp(target=Place(box="arctic", channel=0)), "the box holds no cell"),
+        (Lrp(target=Place(point={"lat": 61, "lon": 0}, channel=0)), "latitude 61, longitude 0 lies outside the grid"),
         (Lrp(target=Place(box="tropics")), "the network's output has 2 channels"),
         (Lrp(target=Place(box="tropics", channel="rain")), "unknown output channel 'rain'"),
         (Lrp(target=Place(box="tropics", channel=2)), "target channel 2: the network's output has 2 channels"),
@@ -220,6 +223,13 @@ def test_mistakes_are_told_before_anything_is_computed(tmp_path, stage, message)
 def test_places_are_checked_when_read():
     with pytest.raises(ValueError, match="give one of box"):
         Place(box="tropics", point={"lat": 1, "lon": 2})
+    for point, message in (({"lat": 95, "lon": 0}, "beyond a pole"), ({"lat": 0, "lon": 999}, "more than a turn away")):
+        with pytest.raises(ValueError, match=message):
+            Place(point=point)
+    with pytest.raises(ValueError, match="beyond a pole"):
+        Place(box={"lat": [80, 95], "lon": [0, 10]})
+    with pytest.raises(ValueError, match="give south first"):
+        Place(box={"lat": [10, -10], "lon": [0, 10]})
     with pytest.raises(ValueError, match="give one of value"):
         Lrp(target=0, reference={"value": 1, "sample": 2})
 
