@@ -9,9 +9,9 @@ computed again. geoxai's version does not: most commits change no number.
 # stage uses alone is for that stage's own `revision`. Then `python tools/golden.py` stores the new results.
 LIBRARIES: dict[str, int] = {
     "attribution": 1,
-    "grid": 2,
-    "models": 1,
+    "grid": 3,
+    "models": 2,
     "plotting": 1,
-    "readers": 1,
-    "statistics": 2,
+    "readers": 2,
+    "statistics": 3,
 }
