@@ -12,22 +12,19 @@ import os
 import shutil
 import sys
 import tempfile
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from geoxai.errors import GeoxaiError, InputError
+from geoxai.errors import GeoxaiError, InputError, OptionError
+from geoxai.models.keras2 import mended, pool_as_tensorflow, register_functions
 
 HDF5 = (".h5", ".hdf5")
-GONE = {  # options of Keras 2 layers that mean nothing to Keras 3
-    "LSTM": ("time_major", "implementation"),
-    "GRU": ("time_major", "implementation"),
-    "SimpleRNN": ("time_major", "implementation"),
-    "ConvLSTM2D": ("time_major",),
-    "InputLayer": ("ragged",),
-}
+CODE = ("Lambda", "__lambda__", "TorchModuleWrapper", "TFSMLayer", "JaxLayer", "FlaxLayer")  # classes that hold code
+CONFIG, METADATA = "config.json", "metadata.json"  # in a .keras archive
 
 
 def keras_on_torch(name: str) -> Any:
@@ -51,39 +48,50 @@ def keras_on_torch(name: str) -> Any:
 def read_keras(path: Path, trust: bool) -> tuple[Any, tuple[str, ...]]:
     """The network in a Keras file, uncompiled, and notes on how it was read.
 
-    Raises InputError where Keras cannot read the file; ``trust`` allows Lambda layers, which are code.
+    Raises InputError where Keras cannot read the file, OptionError where a layer holds code and ``trust`` is not given.
     """
     keras = keras_on_torch(path.name)
-    notes = (f"run by Keras {keras.__version__} on torch",)
-    config = _old_config(path)
+    notes: tuple[str, ...] = (f"run by Keras {keras.__version__} on torch",)
+    config, version = _configuration(path)
+    if not trust and (found := _code_in(config)):
+        raise OptionError(
+            f"{path.name} holds a {found} layer, which is code: loading it runs whatever is in it",
+            fix="trust: true if you know where it comes from; better write the layer with operations of Keras",
+            option="trust",
+        )
     try:
-        if config is None:
+        if version.startswith("3"):
             return keras.saving.load_model(path, compile=False, safe_mode=not trust), notes
+        register_functions()
         with tempfile.TemporaryDirectory() as folder:
-            copy = Path(folder) / f"{path.stem}.h5"
-            version = _write_mended(path, copy, config)
+            copy = Path(folder) / f"{path.stem}{path.suffix.lower().replace('.hdf5', '.h5')}"
+            _write_mended(path, copy, mended(config))
             network = keras.saving.load_model(copy, compile=False, safe_mode=not trust)
-        return network, (*notes, f"written by Keras {version}, mended for Keras 3")
+        pool_as_tensorflow(network)
+        return network, (*notes, f"written by Keras {version or 2}, mended for Keras 3")
+    except OptionError:
+        raise
     except Exception as error:  # Keras raises ValueError, TypeError, OSError, ... for the same cause
         raise InputError(
             f"{path} cannot be read by Keras {keras.__version__}: {_reason(error)}",
-            fix="save it with Keras 3: model.save('network.keras'); Lambda layers need trust: true",
+            fix="save it with Keras 3: model.save('network.keras')",
         ) from error
 
 
-def with_arguments(network: Any) -> Any:
-    """A Keras network of several inputs, called as torch modules are: with one argument for each, in their order.
+def as_called(network: Any) -> Any:
+    """A Keras network called as torch modules are: one argument for each input, in their order, and never in training.
 
-    It stays the Keras network that it is, whose layers are found by their names.
+    It stays the Keras network that it is, whose layers are found by their names. Layers that change what they get at
+    random, such as RandomFlip, do so in Keras unless a call says ``training=False``.
     """
     kind = type(network)
-    wanted, listed = network.input, list(network.inputs)
+    wanted, listed = getattr(network, "input", None), list(network.inputs)
 
     def call(self: Any, *inputs: Tensor) -> Any:
+        taken: Any = inputs[0] if len(inputs) == 1 else list(inputs)
         if isinstance(wanted, Mapping):
-            by_name = {name: inputs[_place(tensor, listed)] for name, tensor in wanted.items()}
-            return kind.__call__(self, by_name)
-        return kind.__call__(self, list(inputs))
+            taken = {name: inputs[_place(tensor, listed)] for name, tensor in wanted.items()}
+        return kind.__call__(self, taken, training=False)
 
     object.__setattr__(network, "__class__", type(kind.__name__, (kind,), {"__call__": call}))
     return network
@@ -93,78 +101,58 @@ def _place(tensor: Any, listed: list[Any]) -> int:
     return next(place for place, one in enumerate(listed) if one is tensor)
 
 
-def _old_config(path: Path) -> Any:
-    """The configuration in an HDF5 file of Keras 2, None for other files."""
+def _configuration(path: Path) -> tuple[Any, str]:
+    """The configuration of the network in a file, and the version of Keras that wrote it (empty where it is old)."""
     if path.suffix.lower() not in HDF5:
-        return None
+        try:
+            with zipfile.ZipFile(path) as archive:
+                return json.loads(archive.read(CONFIG)), str(json.loads(archive.read(METADATA))["keras_version"])
+        except (zipfile.BadZipFile, KeyError, ValueError, TypeError, OSError) as error:
+            raise InputError(
+                f"{path} is not a .keras file: {_reason(error)}", fix="save it with model.save('network.keras')"
+            ) from error
     import h5py
 
     try:
         with h5py.File(path, "r") as file:
             found, version = (file.attrs.get(name) for name in ("model_config", "keras_version"))
     except OSError as error:
-        raise InputError(f"{path} is no HDF5 file: {_reason(error)}") from error
+        raise InputError(f"{path} is not an HDF5 file: {_reason(error)}") from error
     if found is None:
         raise InputError(
             f"{path} holds weights but no network",
             fix="save the whole network: model.save('network.keras'), not model.save_weights",
         )
-    return None if _text(version).startswith("3") else json.loads(_text(found))
+    try:
+        return json.loads(_text(found)), _text(version)
+    except ValueError as error:
+        raise InputError(f"{path}: the network's configuration is damaged: {_reason(error)}") from error
 
 
-def _write_mended(path: Path, copy: Path, config: Any) -> str:
-    """Write a copy of the file with its configuration mended; returns the version that wrote it."""
+def _write_mended(path: Path, copy: Path, config: Any) -> None:
+    """Write a copy of the file with another configuration."""
+    if copy.suffix != ".h5":
+        with zipfile.ZipFile(path) as archive, zipfile.ZipFile(copy, "w") as mended_archive:
+            for name in archive.namelist():
+                mended_archive.writestr(name, json.dumps(config) if name == CONFIG else archive.read(name))
+        return
     import h5py
 
     shutil.copyfile(path, copy)
     copy.chmod(0o600)
     with h5py.File(copy, "r+") as file:
-        file.attrs["model_config"] = json.dumps(mended(config))
+        file.attrs["model_config"] = json.dumps(config)
         if "training_config" in file.attrs:
             del file.attrs["training_config"]
-        return _text(file.attrs.get("keras_version", "2"))
 
 
-def mended(config: Any) -> Any:
-    """A configuration of Keras 2 in the words of Keras 3.
-
-    ``batch_input_shape`` becomes an input layer's ``batch_shape``, initialisers lose their ``dtype``, a dtype policy is
-    its name, an axis in a list is a number, and options that were given up are left out.
-    """
-    if isinstance(config, list):
-        return [mended(item) for item in config]
-    if not isinstance(config, Mapping):
-        return config
-    name, options = config.get("class_name"), config.get("config")
-    if name is None or not isinstance(options, Mapping):
-        return {key: mended(value) for key, value in config.items()}
-    if name == "Sequential":
-        options = {**options, "layers": _with_input_layer(options.get("layers", []))}
-    result = {**config, "config": {key: mended(value) for key, value in options.items()}}
-    own = result["config"]
-    for option in GONE.get(name, ()):
-        own.pop(option, None)
-    for option, value in list(own.items()):
-        if option.endswith("_initializer") and isinstance(value, Mapping) and isinstance(value.get("config"), Mapping):
-            own[option] = {**value, "config": {k: v for k, v in value["config"].items() if k != "dtype"}}
-    if isinstance(own.get("dtype"), Mapping) and own["dtype"].get("class_name") == "Policy":
-        own["dtype"] = own["dtype"]["config"]["name"]
-    if name in ("BatchNormalization", "LayerNormalization") and isinstance(own.get("axis"), list):
-        own["axis"] = own["axis"][0] if len(own["axis"]) == 1 else own["axis"]
-    if name == "InputLayer":
-        own.update({"batch_shape": own.pop("batch_input_shape")} if "batch_input_shape" in own else {})
-    else:
-        own.pop("batch_input_shape", None)
-    return result
-
-
-def _with_input_layer(layers: list[Any]) -> list[Any]:
-    """The layers of a Sequential, whose input shape stood in the first one."""
-    first = layers[0].get("config", {}) if layers else {}
-    if "batch_input_shape" not in first or layers[0].get("class_name") == "InputLayer":
-        return layers
-    shape = {"batch_input_shape": first["batch_input_shape"], "dtype": "float32", "name": f"{first['name']}_input"}
-    return [{"class_name": "InputLayer", "config": shape}, *layers]
+def _code_in(config: Any) -> str | None:
+    """The first class in a configuration that holds code, None where there is none."""
+    if isinstance(config, Mapping):
+        if config.get("class_name") in CODE:
+            return str(config["class_name"])
+        config = list(config.values())
+    return next(filter(None, map(_code_in, config)), None) if isinstance(config, list) else None
 
 
 def _text(value: Any) -> str:

@@ -16,7 +16,7 @@ from torch import nn
 
 from geoxai.errors import InputError, OptionError
 from geoxai.models.arguments import arguments_of
-from geoxai.models.keras_files import read_keras, with_arguments
+from geoxai.models.keras_files import as_called, read_keras
 from geoxai.models.networks import digest_of, frozen
 
 EXPORTED = (".pt2",)
@@ -153,9 +153,8 @@ def _load_pickled(path: Path, trust: bool) -> Loaded:
 def _load_keras(path: Path, trust: bool) -> Loaded:
     module, notes = read_keras(path, trust)
     taken, batch = len(module.inputs), module.inputs[0].shape[0]
-    called = module if taken == 1 else with_arguments(module)
     return Loaded(
-        frozen(called),
+        frozen(as_called(module)),
         "keras",
         digest_of([module]),
         batch,
