@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 import tempfile
 import zipfile
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from geoxai.errors import GeoxaiError, InputError, OptionError
 from geoxai.models.keras2 import mended, pool_as_tensorflow, register_functions
+from geoxai.storage.hdf5 import rewritten
 
 HDF5 = (".h5", ".hdf5")
 CODE = ("Lambda", "__lambda__", "TorchModuleWrapper", "TFSMLayer", "JaxLayer", "FlaxLayer")  # classes that hold code
@@ -52,30 +52,35 @@ def read_keras(path: Path, trust: bool) -> tuple[Any, tuple[str, ...]]:
     """
     keras = keras_on_torch(path.name)
     notes: tuple[str, ...] = (f"run by Keras {keras.__version__} on torch",)
-    config, version = _configuration(path)
-    if not trust and (found := _code_in(config)):
-        raise OptionError(
-            f"{path.name} holds a {found} layer, which is code: loading it runs whatever is in it",
-            fix="trust: true if you know where it comes from; better write the layer with operations of Keras",
-            option="trust",
-        )
-    try:
-        if version.startswith("3"):
-            return keras.saving.load_model(path, compile=False, safe_mode=not trust), notes
-        register_functions()
-        with tempfile.TemporaryDirectory() as folder:
-            copy = Path(folder) / f"{path.stem}{path.suffix.lower().replace('.hdf5', '.h5')}"
-            _write_mended(path, copy, mended(config))
-            network = keras.saving.load_model(copy, compile=False, safe_mode=not trust)
+    with tempfile.TemporaryDirectory() as folder:
+        file = path
+        if path.suffix.lower() in HDF5:
+            file = Path(folder) / f"{path.stem}.h5"
+            rewritten(path, file)
+        config, version = _configuration(file, path)
+        if not trust and (found := _code_in(config)):
+            raise OptionError(
+                f"{path.name} holds a {found} layer, which is code: loading it runs whatever is in it",
+                fix="trust: true if you know where it comes from; better write the layer with operations of Keras",
+                option="trust",
+            )
+        old = not version.startswith("3")
+        try:
+            if old:
+                register_functions()
+                file = _mended(file, Path(folder), mended(config))
+            network = keras.saving.load_model(file, compile=False, safe_mode=not trust)
+        except OptionError:
+            raise
+        except Exception as error:  # Keras raises ValueError, TypeError, OSError, ... for the same cause
+            raise InputError(
+                f"{path} cannot be read by Keras {keras.__version__}: {_reason(error)}",
+                fix="save it with Keras 3: model.save('network.keras')",
+            ) from error
+    if old:
         pool_as_tensorflow(network)
-        return network, (*notes, f"written by Keras {version or 2}, mended for Keras 3")
-    except OptionError:
-        raise
-    except Exception as error:  # Keras raises ValueError, TypeError, OSError, ... for the same cause
-        raise InputError(
-            f"{path} cannot be read by Keras {keras.__version__}: {_reason(error)}",
-            fix="save it with Keras 3: model.save('network.keras')",
-        ) from error
+        notes = (*notes, f"written by Keras {version or 2}, mended for Keras 3")
+    return network, notes
 
 
 def as_called(network: Any) -> Any:
@@ -101,11 +106,14 @@ def _place(tensor: Any, listed: list[Any]) -> int:
     return next(place for place, one in enumerate(listed) if one is tensor)
 
 
-def _configuration(path: Path) -> tuple[Any, str]:
-    """The configuration of the network in a file, and the version of Keras that wrote it (empty where it is old)."""
-    if path.suffix.lower() not in HDF5:
+def _configuration(file: Path, path: Path) -> tuple[Any, str]:
+    """The configuration of the network in a file, and the version of Keras that wrote it (empty where it is old).
+
+    ``path`` is what the user knows the file by.
+    """
+    if file.suffix.lower() not in HDF5:
         try:
-            with zipfile.ZipFile(path) as archive:
+            with zipfile.ZipFile(file) as archive:
                 return json.loads(archive.read(CONFIG)), str(json.loads(archive.read(METADATA))["keras_version"])
         except (zipfile.BadZipFile, KeyError, ValueError, TypeError, OSError) as error:
             raise InputError(
@@ -113,11 +121,8 @@ def _configuration(path: Path) -> tuple[Any, str]:
             ) from error
     import h5py
 
-    try:
-        with h5py.File(path, "r") as file:
-            found, version = (file.attrs.get(name) for name in ("model_config", "keras_version"))
-    except OSError as error:
-        raise InputError(f"{path} is not an HDF5 file: {_reason(error)}") from error
+    with h5py.File(file, "r") as opened:
+        found, version = (opened.attrs.get(name) for name in ("model_config", "keras_version"))
     if found is None:
         raise InputError(
             f"{path} holds weights but no network",
@@ -126,24 +131,24 @@ def _configuration(path: Path) -> tuple[Any, str]:
     try:
         return json.loads(_text(found)), _text(version)
     except ValueError as error:
-        raise InputError(f"{path}: the network's configuration is damaged: {_reason(error)}") from error
+        raise InputError(f"{path} is damaged: the configuration of its network is not JSON") from error
 
 
-def _write_mended(path: Path, copy: Path, config: Any) -> None:
-    """Write a copy of the file with another configuration."""
-    if copy.suffix != ".h5":
-        with zipfile.ZipFile(path) as archive, zipfile.ZipFile(copy, "w") as mended_archive:
+def _mended(file: Path, folder: Path, config: Any) -> Path:
+    """The file with another configuration; an HDF5 file is already a copy and changed itself."""
+    if file.suffix.lower() not in HDF5:
+        copy = folder / f"{file.stem}.keras"
+        with zipfile.ZipFile(file) as archive, zipfile.ZipFile(copy, "w") as written:
             for name in archive.namelist():
-                mended_archive.writestr(name, json.dumps(config) if name == CONFIG else archive.read(name))
-        return
+                written.writestr(name, json.dumps(config) if name == CONFIG else archive.read(name))
+        return copy
     import h5py
 
-    shutil.copyfile(path, copy)
-    copy.chmod(0o600)
-    with h5py.File(copy, "r+") as file:
-        file.attrs["model_config"] = json.dumps(config)
-        if "training_config" in file.attrs:
-            del file.attrs["training_config"]
+    with h5py.File(file, "r+") as opened:
+        opened.attrs["model_config"] = json.dumps(config)
+        if "training_config" in opened.attrs:
+            del opened.attrs["training_config"]
+    return file
 
 
 def _code_in(config: Any) -> str | None:

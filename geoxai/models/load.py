@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 import sys
 import zipfile
@@ -15,6 +16,7 @@ import torch
 from torch import nn
 
 from geoxai.errors import InputError, OptionError
+from geoxai.models.archives import check_whole, code_in_program
 from geoxai.models.arguments import arguments_of
 from geoxai.models.keras_files import as_called, read_keras
 from geoxai.models.networks import digest_of, frozen
@@ -22,6 +24,7 @@ from geoxai.models.networks import digest_of, frozen
 EXPORTED = (".pt2",)
 WEIGHTS = (".pt", ".pth", ".bin", ".ckpt")
 KERAS = (".keras", ".h5", ".hdf5")
+LARGEST_WEIGHT = 1e15
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 
 
@@ -57,12 +60,14 @@ def load_network(
     architecture
         ``package.module:callable`` that builds the module a state dict belongs to; ``args`` are its keyword arguments.
     trust
-        The file may run code when it is loaded: needed for pickled modules and Keras files with Lambda layers.
+        The file may run code when it is loaded: needed for pickled modules, exported programs that hold pickles or
+        custom objects, and Keras files with Lambda layers. An ``architecture`` is code of the user's own and runs in
+        any case.
 
     Raises
     ------
     InputError
-        The file is missing or not what its name says.
+        The file is missing, damaged, or not what its name says.
     OptionError
         The weights do not fit the architecture, or the file needs ``trust`` or another form.
     """
@@ -70,26 +75,48 @@ def load_network(
     if not path.is_file():
         raise InputError(f"no network file {path}")
     suffix = path.suffix.lower()
+    if suffix not in (*EXPORTED, *WEIGHTS, *KERAS):
+        known = ", ".join((*EXPORTED, *WEIGHTS, *KERAS))
+        raise OptionError(f"{path.name}: cannot tell what kind of network this is; names end in {known}", option="path")
+    check_whole(path)
+    loaded = _loaded(path, suffix, architecture, args or {}, trust)
+    _check_weights(loaded.module, path)
+    return loaded
+
+
+def _loaded(path: Path, suffix: str, architecture: str | None, args: Mapping[str, Any], trust: bool) -> Loaded:
     if suffix in KERAS:
         return _load_keras(path, trust)
     _refuse_torchscript(path)
     if suffix in EXPORTED:
-        return _load_exported(path)
-    if suffix in WEIGHTS:
-        if architecture is not None:
-            return _load_state(path, architecture, args or {})
-        return _load_pickled(path, trust)
-    known = ", ".join((*EXPORTED, *WEIGHTS, *KERAS))
-    raise OptionError(f"{path.name}: cannot tell what kind of network this is; names end in {known}", option="path")
+        return _load_exported(path, trust)
+    if architecture is not None:
+        return _load_state(path, architecture, args)
+    return _load_pickled(path, trust)
 
 
-def _load_exported(path: Path) -> Loaded:
+def _check_weights(module: nn.Module, path: Path) -> None:
+    """Refuse weights that no training leaves: a file without checksums, such as .h5, may be damaged unnoticed."""
+    for name, weight in module.named_parameters():
+        if not weight.is_floating_point():
+            continue
+        largest = float(weight.detach().abs().max()) if weight.numel() else 0.0  # NaN where any is
+        if not largest <= LARGEST_WEIGHT:
+            found = f"up to {largest:.3g}" if math.isfinite(largest) else "NaN or infinite"
+            raise InputError(
+                f"{path}: the weights {name} are {found}: the file is damaged, or its training diverged",
+                fix="copy or save it again, and state in expect what the network is known to reach",
+            )
+
+
+def _load_exported(path: Path, trust: bool) -> Loaded:
+    _refuse_code(path, trust)
     try:
         program = torch.export.load(path)
         module = program.module()
     except Exception as error:  # torch raises whatever its unzipping and parsing meet
         raise InputError(
-            f"{path} is no readable torch.export program: {_first_line(error)}",
+            f"{path} is not a readable torch.export program: {_first_line(error)}",
             fix="write it with torch.export.save(torch.export.export(model.eval(), (example,)), path)",
         ) from error
     names = program.graph_signature.user_inputs
@@ -101,6 +128,23 @@ def _load_exported(path: Path) -> Loaded:
     fixed = batch if isinstance(batch, int) else None
     notes = (f"exported for batches of exactly {fixed}; the last one is padded",) if fixed else ()
     return Loaded(frozen(module), "exported program", digest_of([module]), fixed, notes, len(names), tuple(names))
+
+
+def _refuse_code(path: Path, trust: bool) -> None:
+    """Refuse a program that holds code, unless it is trusted."""
+    if trust or not zipfile.is_zipfile(path):
+        return
+    try:
+        found = code_in_program(path)
+    except (ValueError, KeyError, RecursionError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} is not a readable torch.export program: {_first_line(error)}") from error
+    if found is not None:
+        raise OptionError(
+            f"{path.name} holds {found}: loading it could run code",
+            fix="trust: true if you know where it comes from; better export the network again, with plain tensors as "
+            "example inputs and constants",
+            option="trust",
+        )
 
 
 def _load_state(path: Path, architecture: str, args: Mapping[str, Any]) -> Loaded:
@@ -173,9 +217,9 @@ def _read_safely(path: Path) -> Any | None:
             is_pickle = zipfile.is_zipfile(path) or handle.read(1) == pickle.PROTO
         if is_pickle:
             return None
-        raise InputError(f"{path} is no torch file") from error
+        raise InputError(f"{path} is not a torch file") from error
     except Exception as error:  # a broken zip archive, an end of file, ...
-        raise InputError(f"{path} is no readable torch file: {_first_line(error)}") from error
+        raise InputError(f"{path} is not a readable torch file: {_first_line(error)}") from error
 
 
 def _refuse_torchscript(path: Path) -> None:

@@ -25,6 +25,7 @@ from geoxai.readers.conventions import canonical_names
 from geoxai.readers.extremes import Expected
 from geoxai.readers.fields import Meaning, explain_read_error, float32_is_exact_enough, lazy_field
 from geoxai.readers.netcdf3 import expected_size
+from geoxai.readers.netcdf4 import check_types
 from geoxai.readers.origin import check_origin
 from geoxai.readers.packing import check_packing, valid_limits
 from geoxai.readers.times import check_time_axis, in_time_order, warn_of_holes
@@ -143,6 +144,8 @@ def open_dataset(
     """
     path = Path(path)
     engine = _engine(path)
+    if path.is_file():
+        check_types(path)
     try:
         with warnings.catch_warnings():
             # times beyond the range of numpy become cftime, several fill values all apply: both as wanted

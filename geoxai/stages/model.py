@@ -83,6 +83,14 @@ class Model(LazyStage):
     with `architecture`, or a pickled module with `trust: true`), `.keras` or `.h5` (Keras 3, run on its torch
     backend). TorchScript is refused: export the module instead.
 
+    A network file runs no code unless `trust: true` says that it may: pickles, custom objects and Keras Lambda layers
+    are refused by name before they are loaded. A config is another matter: one with `architecture`, or with stages of
+    installed plugins, runs the code it names, so read a config of a stranger as you would a program.
+
+    Archives (`.pt2`, `.pt`, `.keras`) are compared with their checksums. An `.h5` file has none: it is read in a
+    process of its own first, and weights that are not finite or beyond 1e15 are refused, but a slightly damaged weight
+    cannot be noticed; `expect` can.
+
     `expect` states what the network is known to reach on these samples. A wrong scaling, channel order or orientation
     still gives maps that look plausible; here it stops the run.
     """
@@ -103,7 +111,9 @@ class Model(LazyStage):
         ),
     )
     args: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of `architecture`.")
-    trust: bool = Field(False, description="The file may run code when loaded (pickled modules, Keras Lambda layers).")
+    trust: bool = Field(
+        False, description="The file may run code when loaded (pickles, custom objects, Keras Lambda layers)."
+    )
     layout: Literal["flat"] | list[Axis] | dict[Literal["flat"], list[Axis]] = Field(
         ["sample", "channel", "lat", "lon"],
         description="Axes as the network takes them: `[sample, channel, lat, lon]`, `[sample, lat, lon, channel]`, "

@@ -310,3 +310,16 @@ def test_real_files(shared_data: Path, tmp_path: Path) -> None:
     os.truncate(cut, 3_000_000)
     with pytest.raises(GeoxaiError, match="cut short"):
         open_netcdf(cut)
+
+
+def test_a_type_that_crashes_the_netcdf_library_is_refused_by_name(tmp_path: Path) -> None:
+    """16-bit floats of HDF5 end the process with a segmentation fault when netCDF-C reads them."""
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "half.nc", "w") as file:
+        file["sst"] = np.ones((3, 4), "f2")
+        file["names"] = np.array(["a", "b"], dtype=h5py.string_dtype())
+    with pytest.raises(InputError, match="variable 'sst' has a type that NetCDF does not know, such as 16-bit floats"):
+        open_dataset(tmp_path / "half.nc")
+    with h5py.File(tmp_path / "text.nc", "w") as file:
+        file["names"] = np.array(["a", "b"], dtype=h5py.string_dtype())
+    assert open_dataset(tmp_path / "text.nc")["names"].values.tolist() == ["a", "b"]
