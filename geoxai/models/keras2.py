@@ -64,6 +64,8 @@ def mended(config: Any) -> Any:
     own = result["config"]
     if name in ("Functional", "Model") and "module" in result:
         result["module"] = "keras.src.models.functional"
+    if name == "LeakyReLU" and "alpha" in own:
+        own["negative_slope"] = own.pop("alpha")
     if name in HARD_GATES:
         own.setdefault("recurrent_activation", "hard_sigmoid")
     for option, value in own.items():

@@ -149,10 +149,17 @@ def _origins(name: str, stages: Mapping[str, Stage]) -> set[str]:
             if not any(isinstance(item, Reference) and "grid" in item.kinds for item in info.metadata):
                 continue
             value = getattr(stage, field)
-            names = [value] if isinstance(value, str) else list(value or ())
+            names = _texts(value)
             waiting += [other for other in names if other not in found]
             found.update(names)
     return found
+
+
+def _texts(value: Any) -> list[str]:
+    """The texts in an option that is one, a list, or a mapping of either."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    return [text for item in value for text in _texts(item)] if isinstance(value, list | tuple) else [value or ""]
 
 
 STAGES: tuple[type[Stage], ...] = (Anomaly,)

@@ -97,6 +97,7 @@ class Model(LazyStage):
 
     use: ClassVar[str] = "model"
     gives: ClassVar[str] = "network"
+    revision: ClassVar[int] = 2
     fits: ClassVar[bool] = True
     libraries: ClassVar[tuple[str, ...]] = ("grid", "models")
 

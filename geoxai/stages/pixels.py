@@ -9,6 +9,7 @@ from pydantic import Field, field_validator
 
 from geoxai.errors import OptionError
 from geoxai.names import unknown
+from geoxai.stages.options import Chunk
 from geoxai.stages.predict import sample_block
 from geoxai.stages.stage import Context, Layout, Reference, Stage, StoredStage
 
@@ -55,7 +56,7 @@ class SelectPixels(StoredStage):
     count: int = Field(1, ge=1, description="Pixels of each sample.")
     separation: float = Field(0, ge=0, description="Least distance between pixels of one sample, in cells.")
     border: int = Field(0, ge=0, description="Least number of cells between a pixel and the border.")
-    chunk: int | Literal["auto"] = Field("auto", description="Samples in one unit of work; auto: about 16 MiB.")
+    chunk: Chunk = Field("auto", description="Samples in one unit of work; auto: about 16 MiB.")
 
     @field_validator("where")
     @classmethod

@@ -113,3 +113,9 @@ def test_mistakes(tmp_path):
         SelectPixels(where="predicton > 1").compute(context(tmp_path, from_=images), 0, 2)
     with pytest.raises(OptionError, match="no images"):
         SelectPixels().skeleton(context(tmp_path, from_=images.isel(target_channel=0, lat=0, lon=0, drop=True)))
+
+
+@pytest.mark.parametrize("chunk", [0, -3])
+def test_a_chunk_without_samples_is_refused(chunk):
+    with pytest.raises(ValueError, match="at least one sample"):
+        SelectPixels(chunk=chunk)
