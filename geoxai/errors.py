@@ -42,5 +42,9 @@ class InputError(GeoxaiError):
     exit_code = 3
 
 
+class DamageError(GeoxaiError):
+    """What another stage has stored contradicts itself: its files may be damaged."""
+
+
 def _rebuild(kind: type[GeoxaiError], message: str, fix: str | None, option: str | None) -> GeoxaiError:
     return kind(message, fix=fix, option=option)

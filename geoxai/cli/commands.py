@@ -97,6 +97,23 @@ def plan(config: ConfigFile, set_: Set = None, debug: Debug = False) -> None:
 
 
 @app.command()
+def verify(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run, output.dir of its config.")],
+    debug: Debug = False,
+) -> None:
+    """Compare every file that a run has stored with what was written, and re-check the accounts of its relevance.
+
+    Changes nothing. Exit codes: 0 all is as it was written, 1 something is damaged, 3 RUN is not the folder of a run.
+    """
+    with plainly(debug):
+        from geoxai import pipeline
+
+        found = pipeline.verify(run)
+        typer.echo(found.render())
+        raise typer.Exit(1 if found.problems else 0)
+
+
+@app.command()
 def rules(config: ConfigFile, set_: Set = None, debug: Debug = False) -> None:
     """Show, operation by operation, which relevance rule explains the network of a config, for every stage.
 

@@ -65,6 +65,11 @@ class Compute(BaseModel):
         json_schema_extra={"pattern": _DEVICE},
         description="Where networks run: auto (a GPU where there is one), cpu, cuda, cuda:1, mps.",
     )
+    fsync: bool = Field(
+        default=True,
+        description="Wait until the files of a unit are on the disk before it counts as done, so that it also outlives "
+        "a loss of power.",
+    )
     seed: int = Field(default=0, ge=0, description="Seed of everything random: initial weights, shuffling, sampling.")
 
 

@@ -2,21 +2,26 @@
 
 A chunk file that exists proves nothing (empty chunks are not stored), so what is done is written here, after the unit's
 last byte. ``ledger/<stage>/stage.json`` says what the stage was when its store was made; ``<unit>.json`` that a unit is
-whole; ``<unit>.failed.json`` why it is not.
+whole; ``<unit>.failed.json`` why it is not; ``summary.json`` that ``<stage>.json`` is. Each lists the files it stands
+for, with their sizes and digests.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from geoxai.storage.files import read_json, remove, write_json
+from geoxai.storage.recorded import Recorded
+
+STAGE, SUMMARY = "stage.json", "summary.json"
 
 
 @dataclass(frozen=True)
 class StageEntry:
-    """What a stage's store was made for."""
+    """What a stage's store was made for, and the files of the store before any unit is in it."""
 
     fingerprint: str
     ingredients: dict[str, Any]
@@ -24,6 +29,7 @@ class StageEntry:
     block: int
     chunks: dict[str, list[int]]
     merges: bool = False
+    files: Recorded = field(default_factory=dict)
 
     @property
     def units(self) -> int:
@@ -51,33 +57,54 @@ class Ledger:
     def read(self) -> StageEntry | None:
         """The stage's entry; None where there is none that can be read, as if the stage had never begun."""
         try:
-            return StageEntry(**_entry(self.folder / "stage.json"))
+            entry = StageEntry(**_entry(self.folder / STAGE))
         except TypeError:
             return None
+        return entry if _sound(entry) else None
 
     def begin(self, entry: StageEntry) -> None:
         """Start anew for a stage: earlier entries are gone."""
         self.clear()
-        write_json(self.folder / "stage.json", asdict(entry))
+        write_json(self.folder / STAGE, asdict(entry))
 
     def clear(self) -> None:
         remove(self.folder)
 
     def done(self, fingerprint: str) -> set[int]:
         """Units finished with this fingerprint."""
-        found = set()
-        for path in self.folder.glob("[0-9]*.json"):
-            if path.stem.isdigit() and _entry(path).get("fingerprint") == fingerprint:
-                found.add(int(path.stem))
-        return found
+        return {int(path.stem) for path, entry in self.entries() if _of(entry, fingerprint) and path.name != SUMMARY}
 
-    def finish(self, unit: int, fingerprint: str, **notes: Any) -> None:
-        write_json(self.folder / f"{unit:06d}.json", {"fingerprint": fingerprint, **notes})
+    def entries(self) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """The entries of finished units, in their order, then of the summary; empty ones where they are damaged."""
+        for path in sorted(self.folder.glob("[0-9]*.json")):
+            if path.stem.isdigit():
+                yield path, _entry(path)
+        if (self.folder / SUMMARY).exists():
+            yield self.folder / SUMMARY, _entry(self.folder / SUMMARY)
+
+    def finish(self, unit: int, fingerprint: str, files: Recorded, **notes: Any) -> None:
+        """Enter a unit that is whole, with the files that it wrote."""
+        write_json(self.folder / f"{unit:06d}.json", {"fingerprint": fingerprint, "files": files, **notes})
         (self.folder / f"{unit:06d}.failed.json").unlink(missing_ok=True)
 
-    def notes(self, unit: int) -> dict[str, Any]:
-        """What was noted when a unit finished."""
-        return _entry(self.folder / f"{unit:06d}.json")
+    def summarised(self, fingerprint: str) -> bool:
+        """Whether the numbers of a complete stage were put together, if it has any."""
+        return _of(_entry(self.folder / SUMMARY), fingerprint)
+
+    def summarise(self, fingerprint: str, files: Recorded) -> None:
+        write_json(self.folder / SUMMARY, {"fingerprint": fingerprint, "files": files})
+
+    def drop(self, entry: str) -> None:
+        """Remove an entry by the name of its file; with that of the stage all go."""
+        if entry == STAGE:
+            self.clear()
+        else:
+            (self.folder / entry).unlink(missing_ok=True)
+
+    def written(self) -> list[str]:
+        """The files and folders that an output stage wrote."""
+        found = _entry(self.folder / f"{0:06d}.json").get("written")
+        return [name for name in found if isinstance(name, str)] if isinstance(found, list) else []
 
     def fail(self, unit: int, cause: str, trace: str) -> None:
         write_json(self.folder / f"{unit:06d}.failed.json", {"cause": cause, "traceback": trace.splitlines()})
@@ -98,6 +125,30 @@ class Ledger:
         """Remove the partial results, once they are merged."""
         for path in self.folder.glob("*.partial.zarr"):
             remove(path)
+
+
+def unsound(entry: dict[str, Any]) -> bool:
+    """Whether the entry of a unit is not one that a ledger wrote."""
+    return not (isinstance(entry.get("fingerprint"), str) and _are_recorded(entry.get("files")))
+
+
+def _of(entry: dict[str, Any], fingerprint: str) -> bool:
+    return not unsound(entry) and entry["fingerprint"] == fingerprint
+
+
+def _sound(entry: StageEntry) -> bool:
+    """Whether the entry of a stage has values of the right kinds: JSON may be whole and still not be ours."""
+    kinds = (
+        (entry.fingerprint, str), (entry.ingredients, dict), (entry.size, int), (entry.block, int),
+        (entry.chunks, dict), (entry.merges, bool),
+    )  # fmt: skip
+    return all(isinstance(*kind) for kind in kinds) and entry.block > 0 and _are_recorded(entry.files)
+
+
+def _are_recorded(files: Any) -> bool:
+    if not isinstance(files, dict):
+        return False
+    return all(isinstance(f, list) and list(map(type, f)) == [int, str] for f in files.values())
 
 
 def _entry(path: Path) -> dict[str, Any]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from geoxai.config import Config
+from geoxai.config import Config, ConfigError
+from geoxai.pipeline.damage import Damage, find_damage, suspicious
 from geoxai.pipeline.fingerprints import changed
-from geoxai.pipeline.ledger import Ledger, StageEntry
+from geoxai.pipeline.ledger import STAGE, Ledger, StageEntry
 from geoxai.pipeline.units import describe
 from geoxai.pipeline.workspace import Workspace, bind, check_skeletons, is_done, upstream
 from geoxai.stages.stage import LazyStage, OutputStage
@@ -60,13 +61,32 @@ def plan(config: Config) -> Plan:
         What ``run`` would refuse: unknown variables, dims that do not fit between stages, unreadable files.
     """
     workspace = bind(config)
-    check_skeletons(workspace, config.stages)
+    damaged = _damaged(workspace)
     compute = config.compute
     executor = f"{compute.executor}, {compute.threads_per_worker} thread a worker, device {workspace.device}"
-    return Plan(str(workspace.run_dir), executor, tuple(_stage_plan(workspace, name) for name in config.stages))
+    return Plan(
+        str(workspace.run_dir),
+        executor,
+        tuple(_stage_plan(workspace, name, damaged.get(name, [])) for name in config.stages),
+    )
 
 
-def _stage_plan(workspace: Workspace, name: str) -> StagePlan:
+def _damaged(workspace: Workspace) -> dict[str, list[Damage]]:
+    """Damage by stage: what a run would take for not done. Every stage is checked without what is damaged."""
+    names, found = list(workspace.config.stages), find_damage(workspace, workspace.config.stages)
+    workspace.anew.update(damage.stage for damage in found)
+    try:
+        check_skeletons(workspace, names)
+    except ConfigError as error:
+        if not suspicious(error.__cause__) or not (found := find_damage(workspace, names, read=True)):
+            raise
+        workspace.anew.update(damage.stage for damage in found)
+        workspace.forget_all()
+        check_skeletons(workspace, names)
+    return {name: [damage for damage in found if damage.stage == name] for name in names}
+
+
+def _stage_plan(workspace: Workspace, name: str, damaged: list[Damage]) -> StagePlan:
     stage = workspace.stage(name)
     skeleton = workspace.skeleton(name)
     shape, size = _shape(skeleton)
@@ -77,11 +97,20 @@ def _stage_plan(workspace: Workspace, name: str) -> StagePlan:
         if stage.fits:
             fitted = is_done(workspace, f"{name}.fit", workspace.fingerprint(name))
             why = "fit is stored" if fitted else "to be fitted once"
+            why = _told(damaged) or why
         return StagePlan(name, stage.use, stage.gives, shape, size, units, done, why)
     made = workspace.fingerprint(name)
     total = 1 if isinstance(stage, OutputStage) else entry.units if entry else None
-    done = len([unit for unit in ledger.done(made) if total is None or unit < total])
-    return StagePlan(name, stage.use, stage.gives, shape, size, total, done, _why(workspace, name, total, done))
+    lost = {damage.entry for damage in damaged}
+    finished = set() if STAGE in lost else {u for u in ledger.done(made) if f"{u:06d}.json" not in lost}
+    done = len([unit for unit in finished if total is None or unit < total])
+    why = _told(damaged) or _why(workspace, name, total, done)
+    return StagePlan(name, stage.use, stage.gives, shape, size, total, done, why)
+
+
+def _told(damaged: list[Damage]) -> str:
+    more = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
+    return f"damaged: {damaged[0].file} {damaged[0].flaw}{more}" if damaged else ""
 
 
 def _entry(workspace: Workspace, name: str) -> StageEntry | None:

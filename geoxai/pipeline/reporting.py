@@ -63,7 +63,7 @@ def _files(workspace: Workspace, name: str) -> list[Path]:
     """The files that an output stage wrote."""
     if not isinstance(workspace.stage(name), OutputStage):
         return []
-    return [workspace.run_dir / file for file in Ledger(workspace.run_dir, name).notes(0).get("files", [])]
+    return [workspace.run_dir / file for file in Ledger(workspace.run_dir, name).written()]
 
 
 def _stores(workspace: Workspace) -> list[Store]:

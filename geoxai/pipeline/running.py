@@ -12,17 +12,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
-from geoxai.config import Config, load
+from geoxai.config import Config, ConfigError, load
 from geoxai.errors import GeoxaiError, OptionError
 from geoxai.names import unknown
 from geoxai.pipeline import stores
+from geoxai.pipeline.damage import discard, find_damage, suspicious
 from geoxai.pipeline.executors import Executor, executor
 from geoxai.pipeline.ledger import Ledger, StageEntry
 from geoxai.pipeline.lock import locked
 from geoxai.pipeline.progress import Report, progress
 from geoxai.pipeline.record import Record, run_log
 from geoxai.pipeline.reporting import write_report
-from geoxai.pipeline.units import begin, provenance, steady
+from geoxai.pipeline.units import begin, provenance, recorded, steady
 from geoxai.pipeline.workspace import (
     Workspace,
     bind,
@@ -35,7 +36,7 @@ from geoxai.pipeline.workspace import (
     upstream,
     with_upstream,
 )
-from geoxai.stages.stage import LazyStage, OutputStage, ReducedStage, Stage, StoredStage
+from geoxai.stages.stage import LazyStage, OutputStage, ReducedStage, Stage, StoredStage, UnreadableError
 from geoxai.storage.files import DiskError, remove, sweep, write_json
 
 log = logging.getLogger("geoxai.pipeline")
@@ -68,6 +69,8 @@ class _Run:
     report: Report
     incomplete: set[str] = field(default_factory=set)
     errors: list[tuple[str, GeoxaiError]] = field(default_factory=list)
+    examined: set[str] = field(default_factory=set)  # stages whose sources were looked at for damage
+    damaged: set[str] = field(default_factory=set)  # stages that failed because of what they read
 
 
 def run(
@@ -130,7 +133,9 @@ def _ended(workspace: Workspace, record: Record, chosen: list[str], forced: list
         _sweep(workspace)
         save_config(workspace)
         workspace.anew.update(forced)
-        check_skeletons(workspace, chosen)
+        if damaged := find_damage(workspace, chosen):
+            discard(workspace, damaged)
+        _check_skeletons(workspace, chosen)
         for name in forced:  # only now: a config that cannot run costs no result
             _forget_results(workspace, name)
         record.write(None, "running")
@@ -145,29 +150,62 @@ def _ended(workspace: Workspace, record: Record, chosen: list[str], forced: list
         return told.exit_code, str(told)
 
 
+def _check_skeletons(workspace: Workspace, chosen: list[str]) -> None:
+    """Check stages before anything is computed; where damage to a result is in the way, that is taken for not done."""
+    try:
+        check_skeletons(workspace, chosen)
+    except ConfigError as error:
+        if not suspicious(error.__cause__) or not (damaged := find_damage(workspace, chosen, read=True)):
+            raise
+        discard(workspace, damaged)
+        check_skeletons(workspace, chosen)
+
+
 def _do_stages(workspace: Workspace, record: Record, chosen: list[str], command: str) -> tuple[int, str]:
-    """Do stages in order; those that read an incomplete one are left out."""
+    """Do stages in order, and once more where what a stage read turned out to be damaged."""
     with executor(workspace) as execute, progress() as report:
         going = _Run(workspace, record, execute, report)
-        for name in chosen:
-            blocked = [source for source in upstream(workspace.config, name) if source in going.incomplete]
-            if blocked:
-                going.incomplete.add(name)
-                record.stages[name] = {"state": "not run", "because": f"{blocked[0]} is not complete"}
-                continue
-            begun = time.monotonic()
-            try:
-                _do_stage(going, name)
-            except Exception as error:
-                told = plain_error(error, workspace.run_dir)
-                if isinstance(told, DiskError):
-                    raise told from error
-                log.debug("%s: %s", name, told.message, exc_info=error)
-                going.incomplete.add(name)
-                going.errors.append((name, told))
-            state = "incomplete" if name in going.incomplete else "complete"
-            record.stages.setdefault(name, {}).update(state=state, seconds=round(time.monotonic() - begun, 2))
+        _do_each(going, chosen)
+        if going.damaged:
+            going = _Run(workspace, record, execute, report)
+            _do_each(going, chosen)
     return _ending(going, command)
+
+
+def _do_each(going: _Run, chosen: list[str]) -> None:
+    """Do stages in order; those that read an incomplete one are left out."""
+    workspace, record = going.workspace, going.record
+    for name in chosen:
+        blocked = [source for source in upstream(workspace.config, name) if source in going.incomplete]
+        if blocked:
+            going.incomplete.add(name)
+            record.stages[name] = {"state": "not run", "because": f"{blocked[0]} is not complete"}
+            continue
+        begun = time.monotonic()
+        try:
+            _do_stage(going, name)
+        except Exception as error:
+            told = plain_error(error, workspace.run_dir)
+            if isinstance(told, DiskError):
+                raise told from error
+            log.debug("%s: %s", name, told.message, exc_info=error)
+            going.incomplete.add(name)
+            if not (suspicious(error) and _is_damage(going, name)):
+                going.errors.append((name, told))
+        state = "incomplete" if name in going.incomplete else "complete"
+        record.stages.setdefault(name, {}).update(state=state, seconds=round(time.monotonic() - begun, 2))
+
+
+def _is_damage(going: _Run, name: str) -> bool:
+    """Whether a stage failed because a result that it reads is damaged; that is taken for not done from here on."""
+    if name in going.examined:
+        return name in going.damaged
+    going.examined.add(name)
+    damaged = find_damage(going.workspace, with_upstream(going.workspace.config, [name]), read=True)
+    if damaged:
+        going.damaged.add(name)
+        discard(going.workspace, damaged)
+    return bool(damaged)
 
 
 def _do_stage(going: _Run, name: str) -> None:
@@ -192,7 +230,7 @@ def _fit(going: _Run, name: str, stage: Stage) -> None:
     with steady(workspace.config.compute.threads_per_worker):
         fitted = stage.fit(workspace.context(name, fitting=True)).load()
         stores.write_whole(fit_store(workspace.run_dir, name), fitted, provenance(workspace, name))
-    ledger.finish(0, made)
+    ledger.finish(0, made, recorded(workspace, [fit_store(workspace.run_dir, name)]))
     workspace.forget(name)
     going.report(f"{name} (fit)", 1, 1)
 
@@ -201,16 +239,26 @@ def _output(going: _Run, name: str, stage: OutputStage) -> None:
     """Write a stage's files, unless they are there for the same fingerprint."""
     workspace = going.workspace
     made, ledger = workspace.fingerprint(name), Ledger(workspace.run_dir, name)
-    if ledger.done(made) and all((workspace.run_dir / file).exists() for file in ledger.notes(0).get("files", [])):
+    if ledger.done(made) and all(_is_of(stage, workspace.run_dir / file, made) for file in ledger.written()):
         return
     ledger.begin(StageEntry(made, workspace.ingredients(name), 1, 1, {}))
     going.report(name, 0, 1)
+    workspace.forget_all()  # opened stores keep what was loaded of them, and files would differ in their chunks by that
     with steady(workspace.config.compute.threads_per_worker):
         written = stage.write(workspace.context(name))
     for path in written:
         sweep(path.parent, path.name)
-    ledger.finish(0, made, files=[_relative(path, workspace.run_dir) for path in written])
+    names = [_relative(path, workspace.run_dir) for path in written]
+    ledger.finish(0, made, recorded(workspace, written), written=names)
     going.report(name, 1, 1)
+
+
+def _is_of(stage: OutputStage, path: Path, made: str) -> bool:
+    """Whether a file is what a stage wrote, and no other run has put its own there since."""
+    try:
+        return stage.made_for(path) in (None, made)
+    except UnreadableError:
+        return False
 
 
 def _units(going: _Run, name: str) -> None:
@@ -233,6 +281,9 @@ def _units(going: _Run, name: str) -> None:
         for outcome in going.execute(name, [entry.units]):
             if outcome.error is not None:
                 log.debug("%s: merging\n%s", name, outcome.trace)
+                if outcome.suspicious and _is_damage(going, name):
+                    going.incomplete.add(name)
+                    return
                 raise outcome.error
     if isinstance(stage, ReducedStage):
         ledger.drop_partials()
@@ -255,6 +306,9 @@ def _do_units(going: _Run, name: str, entry: StageEntry, todo: list[int]) -> int
             going.report(name, finished, entry.units)
             continue
         failures += 1
+        if outcome.suspicious and _is_damage(going, name):
+            log.debug("%s, unit %d: damage to what it read:\n%s", name, outcome.unit, outcome.trace)
+            continue
         going.errors.append((name, outcome.error))
         level = logging.ERROR if failures <= _TOLD_FAILURES else logging.DEBUG
         log.log(level, "%s, unit %d: %s", name, outcome.unit, outcome.error.message)
@@ -264,13 +318,15 @@ def _do_units(going: _Run, name: str, entry: StageEntry, todo: list[int]) -> int
 
 def _summarise(workspace: Workspace, name: str, stage: StoredStage | ReducedStage, *, anew: bool) -> None:
     """Write ``<stage>.json`` where the stage has something to say in numbers."""
-    path = workspace.run_dir / f"{name}.json"
-    if path.exists() and not anew:
+    path, ledger = workspace.run_dir / f"{name}.json", Ledger(workspace.run_dir, name)
+    made = workspace.fingerprint(name)
+    if ledger.summarised(made) and not anew:
         return
     with steady(workspace.config.compute.threads_per_worker):
         summary = stage.summarise(workspace.context(name), workspace.open(name))
     if summary is not None:
         write_json(path, summary)
+    ledger.summarise(made, recorded(workspace, [path] if summary is not None else []))
 
 
 def _ending(going: _Run, command: str) -> tuple[int, str]:

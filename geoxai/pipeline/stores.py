@@ -10,7 +10,7 @@ import xarray as xr
 
 from geoxai.errors import GeoxaiError
 from geoxai.stages.stage import Layout
-from geoxai.storage.encoding import encoding, quiet, storable
+from geoxai.storage.encoding import quiet, storable, zarr_encoding
 from geoxai.storage.files import replaced
 
 
@@ -27,7 +27,7 @@ def create(path: Path, layout: Layout, attrs: Mapping[str, Any]) -> None:
     coords = {name: coord.load() for name, coord in layout.template.coords.items()}  # lazy where taken from a store
     template = storable(layout.template.assign_coords(coords).assign_attrs(attrs))
     filled = _filled(layout)
-    encodings = encoding(template)
+    encodings = zarr_encoding(template)
     for name, variable in filled.items():
         encodings.setdefault(name, {})["chunks"] = _chunk(layout, variable)
         template[name] = template[name].chunk(dict(zip(variable.dims, _chunk(layout, variable))))
@@ -35,8 +35,8 @@ def create(path: Path, layout: Layout, attrs: Mapping[str, Any]) -> None:
         template.to_zarr(part, mode="w", compute=False, consolidated=True, encoding=encodings)
 
 
-def write_block(path: Path, layout: Layout, unit: int, block: xr.Dataset) -> None:
-    """Fill the block of one unit, whole chunks only.
+def write_block(path: Path, layout: Layout, unit: int, block: xr.Dataset) -> list[Path]:
+    """Fill the block of one unit, whole chunks only; their files. A chunk without any value has none.
 
     Raises
     ------
@@ -61,6 +61,11 @@ def write_block(path: Path, layout: Layout, unit: int, block: xr.Dataset) -> Non
         out[name].attrs = dict(variable.attrs)
     with quiet():
         out.to_zarr(path, region={layout.dim: slice(start, stop)}, consolidated=False, mode="r+")
+    chunks = [
+        path.joinpath(str(name), "c", *(str(unit) if dim == layout.dim else "0" for dim in variable.dims))
+        for name, variable in filled.items()
+    ]
+    return [chunk for chunk in chunks if chunk.exists()]
 
 
 def sweep_chunks(path: Path) -> None:
@@ -73,7 +78,7 @@ def write_whole(path: Path, dataset: xr.Dataset, attrs: Mapping[str, Any]) -> No
     """Write a dataset as one store that is whole or not there."""
     dataset = storable(dataset.assign_attrs(attrs))
     with replaced(path) as part, quiet():
-        dataset.to_zarr(part, mode="w", consolidated=True, encoding=encoding(dataset))
+        dataset.to_zarr(part, mode="w", consolidated=True, encoding=zarr_encoding(dataset))
 
 
 def _filled(layout: Layout) -> dict[Hashable, xr.DataArray]:

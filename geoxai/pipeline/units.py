@@ -11,20 +11,22 @@ import os
 import platform
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from geoxai import __version__
 from geoxai.errors import GeoxaiError
 from geoxai.pipeline import stores
+from geoxai.pipeline.damage import suspicious
 from geoxai.pipeline.fingerprints import changed, versions
 from geoxai.pipeline.ledger import Ledger, StageEntry
 from geoxai.pipeline.workspace import Workspace, plain_error, rebuild, with_upstream
 from geoxai.stages.stage import Context, Layout, ReducedStage, StoredStage
 from geoxai.storage.files import DiskError, remove
+from geoxai.storage.recorded import Recorded, record
 
 log = logging.getLogger("geoxai.pipeline")
 
@@ -37,6 +39,7 @@ class Outcome:
     error: GeoxaiError | None = None
     trace: str = ""
     warnings: tuple[str, ...] = ()
+    suspicious: bool = False  # damage to what was read may be behind the error
 
 
 def perform(workspace: Workspace, name: str, unit: int, fingerprint: str) -> Outcome:
@@ -46,10 +49,11 @@ def perform(workspace: Workspace, name: str, unit: int, fingerprint: str) -> Out
     with _warnings() as heard:
         try:
             with steady(workspace.config.compute.threads_per_worker):
-                _compute(workspace, name, unit)
+                written = _compute(workspace, name, unit)
             ledger.finish(
                 unit,
                 fingerprint,
+                recorded(workspace, written),
                 seconds=round(time.monotonic() - begin, 3),
                 host=platform.node(),
                 process=os.getpid(),
@@ -59,7 +63,7 @@ def perform(workspace: Workspace, name: str, unit: int, fingerprint: str) -> Out
             told, trace = plain_error(error, workspace.run_dir), "".join(traceback.format_exception(error))
             if not isinstance(told, DiskError):
                 ledger.fail(unit, str(told), trace)
-            return Outcome(unit, told, trace, tuple(heard))
+            return Outcome(unit, told, trace, tuple(heard), suspicious(error))
     return Outcome(unit, warnings=tuple(heard))
 
 
@@ -101,6 +105,7 @@ def begin(workspace: Workspace, name: str) -> StageEntry:
         remove(path)
     if isinstance(stage, StoredStage):
         stores.create(context.store, _layout(workspace, name, stage, context), provenance(workspace, name))
+        entry = replace(entry, files=recorded(workspace, [context.store]))
     ledger.begin(entry)
     return entry
 
@@ -155,7 +160,13 @@ def steady(threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _compute(workspace: Workspace, name: str, unit: int) -> None:
+def recorded(workspace: Workspace, paths: Iterable[Path]) -> Recorded:
+    """Files as the ledger lists them; on the disk by then, unless the config says otherwise."""
+    return record(paths, workspace.run_dir, sync=workspace.config.compute.fsync)
+
+
+def _compute(workspace: Workspace, name: str, unit: int) -> list[Path]:
+    """Do one unit; the files and folders it wrote."""
     stage = workspace.stage(name)
     context = workspace.context(name)
     if isinstance(stage, ReducedStage):
@@ -163,15 +174,17 @@ def _compute(workspace: Workspace, name: str, unit: int) -> None:
         units = -(-size // block)
         if unit == units:
             _merge(workspace, stage, context, units)
-            return
+            return [context.store]
         partial = stage.partial(context, unit * block, min((unit + 1) * block, size))
-        stores.write_whole(Ledger(workspace.run_dir, name).partial(unit), partial, {})
-        return
+        path = Ledger(workspace.run_dir, name).partial(unit)
+        stores.write_whole(path, partial, {})
+        return [path]
     assert isinstance(stage, StoredStage)
     layout = _layout(workspace, name, stage, context)
     start = unit * layout.block
     stop = min(start + layout.block, layout.template.sizes[layout.dim])
-    stores.write_block(context.store, layout, unit, stage.compute(context, start, stop))
+    chunks = stores.write_block(context.store, layout, unit, stage.compute(context, start, stop))
+    return [*chunks, *stage.files(context, start, stop)]
 
 
 def _merge(workspace: Workspace, stage: ReducedStage, context: Context, units: int) -> None:

@@ -49,6 +49,8 @@ class Workspace:
             seed=self.config.compute.seed,
             device=self.device,
             fitted=fitted,
+            experiment=self.config.name,
+            fingerprint=self.fingerprint(name),
         )
 
     def open(self, name: str) -> Any:
@@ -99,6 +101,10 @@ class Workspace:
         """Drop what was opened of a stage, after its store changed."""
         for what in (name, f"skeleton of {name}", f"layout of {name}", f"fit of {name}"):
             self._opened.pop(what, None)
+
+    def forget_all(self) -> None:
+        """Drop everything that was opened."""
+        self._opened.clear()
 
 
 class _Sources(Mapping[str, Any]):

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from geoxai.errors import OptionError
+from geoxai.errors import DamageError, OptionError
 from geoxai.stages.composite_summary import LEADING, by_class, by_target, numbers_of, over_targets, warn, with_shares
 from geoxai.stages.options import Chunk
-from geoxai.stages.relevance import EXPLAINED
+from geoxai.stages.relevance import EXPLAINED, open_account
 from geoxai.stages.stage import Context, ReducedStage, Reference, Stage
 
 if TYPE_CHECKING:
@@ -147,6 +147,12 @@ class Composite(ReducedStage):
 
         selection = self._select(context, block)
         relevance = {name: part["relevance"].load() for name, part in parts(block).items()}
+        if wrong := open_account(block, relevance.values()):
+            raise DamageError(
+                f"{self.from_}.zarr: {wrong}, though the store says so: the maps are not to be trusted",
+                fix=f"compute them anew with --force {self.from_}",
+                option="from",
+            )
         value = block.get("target_value")
         maps, empty = normalize_together(relevance, self.normalize, value)
         used = selection.wanted & ~empty

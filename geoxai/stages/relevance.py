@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -72,6 +72,43 @@ def template(
         if name.startswith("relevance_at_"):
             add(name, np.float32, {"long_name": "relevance at a layer"} | units)
     return store
+
+
+def unaccounted(block: xr.Dataset, maps: Iterable[xr.DataArray]) -> xr.DataArray:
+    """What the account of each value leaves open: its part of the larger of ``|target_value|`` and the sum of
+    ``|relevance|``, NaN where nothing was explained. ``maps`` are the relevance of every input.
+    """
+    import xarray as xr
+
+    of_value = block["target_value"].dims
+    rest, size = block["target_value"].astype("float64"), abs(block["target_value"])
+    inner = xr.zeros_like(rest)
+    for name in ACCOUNT:
+        rest = rest - block[name]
+    for array in maps:
+        cells = [dim for dim in array.dims if dim not in of_value]
+        rest = rest - array.sum(cells, dtype="float64")
+        inner = inner + abs(array).sum(cells, dtype="float64")
+    return abs(rest) / size.where(size > inner, inner).clip(min=1e-300)
+
+
+def open_account(block: xr.Dataset, maps: Iterable[xr.DataArray]) -> str | None:
+    """The first value of some relevance whose account does not close though its store says so, in words."""
+    import numpy as np
+
+    from geoxai.explaining import OFF_WARNED
+
+    if block.attrs.get("account") != "closed" or not {"target_value", *ACCOUNT} <= set(block.variables):
+        return None
+    off = unaccounted(block, maps).transpose("sample", ...)
+    wrong = np.argwhere(~(off.values <= OFF_WARNED) & np.isfinite(block["target_value"].transpose(*off.dims).values))
+    if not len(wrong):
+        return None
+    at = dict(zip(off.dims, wrong[0]))
+    first = block.isel(at)
+    where = [f"{dim} {first[dim].item() if dim in first.coords else place}" for dim, place in at.items()]
+    share = float(off.isel(at))
+    return f"the account of {', '.join(where)} does not close, by {share:.1e} of its relevance"
 
 
 def account_summary(store: xr.Dataset) -> dict[str, Any]:

@@ -56,7 +56,8 @@ class Context:
 
     ``sources`` maps each reference option (``from``, ``labels``, ``model``, ...) to what that stage's ``open`` gave, a
     list where the option is a list, None where it is unset. While planning they are skeletons. ``fitted`` is what the
-    stage's own ``fit`` gave.
+    stage's own ``fit`` gave. ``experiment`` is the name of the config, ``fingerprint`` the hash of all that makes what
+    the stage gives.
     """
 
     stage: str
@@ -65,6 +66,8 @@ class Context:
     seed: int = 0
     device: str = "cpu"
     fitted: xr.Dataset | None = None
+    experiment: str = ""
+    fingerprint: str = ""
 
     @property
     def store(self) -> Path:
@@ -148,6 +151,10 @@ class StoredStage(Stage):
         """The dask-backed variables of the template for the block ``[start, stop)``, in memory."""
         raise NotImplementedError
 
+    def files(self, context: Context, start: int, stop: int) -> list[Path]:
+        """Files in the stage's folder that belong to a block, once it is computed, as much as its part of the store."""
+        return []
+
     def summarise(self, context: Context, result: Any) -> dict[str, Any] | None:
         """Numbers for ``<stage>.json`` once the store is complete; ``result`` is what ``open`` gives."""
         return None
@@ -186,6 +193,10 @@ class ReducedStage(Stage):
         return xr.open_zarr(context.store, consolidated=False)
 
 
+class UnreadableError(Exception):
+    """A file for people is not of the format that it should be."""
+
+
 class OutputStage(Stage):
     """A stage that writes files for people."""
 
@@ -201,6 +212,16 @@ class OutputStage(Stage):
     def may_leave(self) -> bool:
         """Whether the user allows targets outside the run folder."""
         return False
+
+    def made_for(self, path: Path) -> str | None:
+        """The fingerprint inside a file that was written, as far as its format keeps one.
+
+        Raises
+        ------
+        UnreadableError
+            The file is not whole.
+        """
+        return None
 
     def write(self, context: Context) -> list[Path]:
         """Write the files, each complete or not there, and return their paths."""

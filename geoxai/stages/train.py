@@ -156,6 +156,9 @@ class Train(StoredStage):
             blocks.append(block)
         return xr.concat(blocks, "network")
 
+    def files(self, context: Context, start: int, stop: int) -> list[Path]:
+        return [weights_path(context, i) for i in range(start, stop)]
+
     def open(self, context: Context) -> Networks:
         import torch
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -10,14 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from geoxai.errors import OptionError
-from geoxai.stages.stage import Context, OutputStage, Reference, Stage
+from geoxai.stages.stage import Context, OutputStage, Reference, Stage, UnreadableError
+from geoxai.storage.files import read_json
 
 if TYPE_CHECKING:
     import numpy as np
     import xarray as xr
 
 _DATASETS = ("grid", "labels", "samples", "prediction", "relevance", "composite")
-_WRITTEN_BY = "written_by"
+_WRITTEN_BY, _FINGERPRINT, _EXPERIMENT = "written_by", "written_fingerprint", "written_experiment"
 
 
 class _Write(OutputStage):
@@ -53,7 +55,11 @@ class _Write(OutputStage):
                 fix=f"write {target.with_suffix(self.suffix).name}",
                 option="path",
             )
-        if not target.exists() or self._is_ours(target):
+        if not os.path.lexists(target):
+            return
+        marks = self._marks_in(target)
+        if marks is not None and _WRITTEN_BY in marks:
+            self._refuse_another(target, marks, context)
             return
         if target.parent == context.run_dir and (context.run_dir / "ledger" / target.stem).exists():
             raise OptionError(
@@ -67,6 +73,24 @@ class _Write(OutputStage):
             option="path",
         )
 
+    def _refuse_another(self, target: Path, marks: Mapping[str, Any], context: Context) -> None:
+        """Refuse to replace what another experiment has written, where several can write."""
+        own = (context.fingerprint, context.experiment)
+        if target.is_relative_to(context.run_dir) or own[0] == marks.get(_FINGERPRINT):
+            return
+        if (other := str(marks.get(_EXPERIMENT, ""))) != own[1]:
+            raise OptionError(
+                f"{target} was written by the experiment {other!r}, this one is {own[1]!r}; it is not replaced",
+                fix="choose another path, or remove it",
+                option="path",
+            )
+
+    def made_for(self, path: Path) -> str | None:
+        marks = self._marks_in(path)
+        if marks is None:
+            raise UnreadableError(path)
+        return str(marks.get(_FINGERPRINT, ""))
+
     def write(self, context: Context) -> list[Path]:
         import dask
 
@@ -76,11 +100,22 @@ class _Write(OutputStage):
         target = self._target(context)
         datasets = dict(zip(self._names(), self._datasets(context)))
         with replaced(target) as part, dask.config.set(scheduler="synchronous"):
-            self._write_parts(part, datasets)
+            self._write_parts(part, datasets, self._marks(context))
         return [target]
 
+    def _marks(self, context: Context) -> dict[str, str]:
+        """Attributes by which a file is known again; the experiment only where those of others may be."""
+        from geoxai import __version__
+
+        marks = {_WRITTEN_BY: f"geoxai {__version__}", _FINGERPRINT: context.fingerprint}
+        return (
+            marks
+            if self._target(context).is_relative_to(context.run_dir)
+            else marks | {_EXPERIMENT: context.experiment}
+        )
+
     def _target(self, context: Context) -> Path:
-        return context.run_dir / Path(self.targets(context.stage)["path"]).expanduser()
+        return Path(os.path.normpath(context.run_dir / Path(self.targets(context.stage)["path"]).expanduser()))
 
     def _names(self) -> list[str]:
         return [self.from_] if isinstance(self.from_, str) else list(self.from_ or ())
@@ -89,10 +124,11 @@ class _Write(OutputStage):
         found = context.sources["from"]
         return found if isinstance(found, list) else [found]
 
-    def _is_ours(self, target: Path) -> bool:
+    def _marks_in(self, target: Path) -> Mapping[str, Any] | None:
+        """The attributes of a file; None where it is not one of this format."""
         raise NotImplementedError
 
-    def _write_parts(self, part: Path, datasets: Mapping[str, xr.Dataset]) -> None:
+    def _write_parts(self, part: Path, datasets: Mapping[str, xr.Dataset], marks: dict[str, str]) -> None:
         raise NotImplementedError
 
 
@@ -107,26 +143,23 @@ class WriteZarr(_Write):
     use: ClassVar[str] = "write.zarr"
     suffix: ClassVar[str] = ".zarr"
 
-    def _is_ours(self, target: Path) -> bool:
-        try:
-            root = json.loads((target / "zarr.json").read_text())
-        except (OSError, ValueError):
-            return False
-        return _WRITTEN_BY in root.get("attributes", {})
+    def _marks_in(self, target: Path) -> Mapping[str, Any] | None:
+        root = read_json(target / "zarr.json") if target.is_dir() else None
+        return root.get("attributes", {}) if isinstance(root, dict) else None
 
-    def _write_parts(self, part: Path, datasets: Mapping[str, xr.Dataset]) -> None:
+    def _write_parts(self, part: Path, datasets: Mapping[str, xr.Dataset], marks: dict[str, str]) -> None:
         import zarr
 
         from geoxai.storage.encoding import quiet
 
         if len(datasets) == 1:
             (dataset,) = datasets.values()
-            _to_zarr(dataset, part, None)
+            _to_zarr(dataset, part, None, marks)
             return
         with quiet():
-            zarr.open_group(part, mode="w", zarr_format=3, attributes=_marks())
+            zarr.open_group(part, mode="w", zarr_format=3, attributes={**marks})
         for name, dataset in datasets.items():
-            _to_zarr(dataset, part, name)
+            _to_zarr(dataset, part, name, marks)
         with quiet():
             zarr.consolidate_metadata(part)
 
@@ -143,22 +176,24 @@ class WriteNetcdf(_Write):
 
     compression: int = Field(4, ge=0, le=9, description="Level of zlib; 0 stores plainly.")
 
-    def _is_ours(self, target: Path) -> bool:
+    def _marks_in(self, target: Path) -> Mapping[str, Any] | None:
         import netCDF4
 
         try:
             with netCDF4.Dataset(target) as file:
-                return _WRITTEN_BY in file.ncattrs()
-        except OSError:
-            return False
+                return {name: file.getncattr(name) for name in file.ncattrs()}
+        except (OSError, RuntimeError):
+            return None
 
-    def _write_parts(self, part: Path, datasets: Mapping[str, xr.Dataset]) -> None:
+    def _write_parts(self, part: Path, datasets: Mapping[str, xr.Dataset], marks: dict[str, str]) -> None:
         import netCDF4
 
+        from geoxai.storage.encoding import encoding
+
         with netCDF4.Dataset(part, "w", format="NETCDF4") as file:
-            file.setncatts(_marks())
+            file.setncatts(marks)
         for name, dataset in datasets.items():
-            dataset = _marked(dataset)
+            dataset = _marked(dataset, marks)
             dataset.attrs = {key: _netcdf_attribute(value) for key, value in dataset.attrs.items()}
             for variable in dataset.variables.values():
                 variable.attrs = {
@@ -166,43 +201,35 @@ class WriteNetcdf(_Write):
                     for key, value in variable.attrs.items()
                     if value is not None
                 }
-            encoding = _encoding(dataset, "chunksizes")
+            encodings = _encoding(encoding(dataset), dataset, "chunksizes")
             for key, variable in dataset.variables.items():
                 if variable.dtype.kind in "iufb" and variable.ndim:
-                    encoding.setdefault(key, {}).update(zlib=self.compression > 0, complevel=self.compression)
+                    encodings.setdefault(key, {}).update(zlib=self.compression > 0, complevel=self.compression)
             dataset.to_netcdf(
-                part, mode="a", group=None if len(datasets) == 1 else name, engine="netcdf4", encoding=encoding
+                part, mode="a", group=None if len(datasets) == 1 else name, engine="netcdf4", encoding=encodings
             )
 
 
-def _marks() -> dict[str, Any]:
-    from geoxai import __version__
+def _to_zarr(dataset: xr.Dataset, store: Path, group: str | None, marks: dict[str, str]) -> None:
+    from geoxai.storage.encoding import quiet, zarr_encoding
 
-    return {_WRITTEN_BY: f"geoxai {__version__}"}
-
-
-def _to_zarr(dataset: xr.Dataset, store: Path, group: str | None) -> None:
-    from geoxai.storage.encoding import quiet
-
-    dataset = _marked(dataset)
+    dataset = _marked(dataset, marks)
     mode: Literal["w", "a"] = "w" if group is None else "a"
+    encoding = _encoding(zarr_encoding(dataset), dataset, "chunks")
     with quiet():
-        dataset.to_zarr(
-            store, group=group, mode=mode, zarr_format=3, consolidated=True, encoding=_encoding(dataset, "chunks")
-        )
+        dataset.to_zarr(store, group=group, mode=mode, zarr_format=3, consolidated=True, encoding=encoding)
 
 
-def _marked(dataset: xr.Dataset) -> xr.Dataset:
+def _marked(dataset: xr.Dataset, marks: dict[str, str]) -> xr.Dataset:
     from geoxai.storage.encoding import storable
 
-    return storable(dataset.assign_attrs(_marks()))
+    return storable(dataset.assign_attrs(marks))
 
 
-def _encoding(dataset: xr.Dataset, chunks: str) -> dict[Hashable, dict[str, Any]]:
+def _encoding(
+    found: dict[Hashable, dict[str, Any]], dataset: xr.Dataset, chunks: str
+) -> dict[Hashable, dict[str, Any]]:
     """The encoding of every variable, in the chunks in which it is computed."""
-    from geoxai.storage.encoding import encoding
-
-    found = encoding(dataset)
     for name, variable in dataset.variables.items():
         if variable.chunks is not None and variable.ndim:
             found.setdefault(name, {})[chunks] = tuple(max(sizes) for sizes in variable.chunks)

@@ -52,6 +52,16 @@ def encoding(dataset: xr.Dataset) -> dict[Hashable, dict[str, Any]]:
     return found
 
 
+def zarr_encoding(dataset: xr.Dataset) -> dict[Hashable, dict[str, Any]]:
+    """The same for Zarr, where every chunk ends with a checksum (CRC-32C) that any reader compares."""
+    from zarr.codecs import Crc32cCodec, ZstdCodec
+
+    found = encoding(dataset)
+    for name in dataset.variables:
+        found.setdefault(name, {})["compressors"] = (ZstdCodec(), Crc32cCodec())
+    return found
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Without the notices of zarr 3 that consolidated metadata and strings are young parts of its specification."""

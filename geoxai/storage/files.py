@@ -34,7 +34,7 @@ def read_json(path: Path) -> Any | None:
     """The content of a JSON file, None where there is no whole one."""
     try:
         return json.loads(path.read_text())
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, IsADirectoryError, ValueError, RecursionError):
         return None
 
 
