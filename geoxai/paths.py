@@ -1,6 +1,8 @@
 """Input files as options name them: a path, a glob, or a list of either."""
 
 import glob
+import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -8,14 +10,29 @@ from pathlib import Path
 def expand(value: str | Path | Iterable[str | Path]) -> list[Path]:
     """The files and folders that a path, a glob or a list of them names, each once, sorted within a glob.
 
-    A path without wildcards is returned whether it exists or not; a glob that matches nothing gives nothing.
+    A path without wildcards is returned whether it exists or not; a glob that matches nothing gives nothing. Folders
+    that exist under the very name that is written are meant, whatever characters it holds: ``br[1]ck/*.nc``.
     """
     names = [value] if isinstance(value, str | Path) else value
     found: dict[Path, None] = {}
     for name in names:
         text = str(name)
-        matches = (
-            sorted(glob.glob(text, recursive=True)) if glob.has_magic(text) and not Path(text).exists() else [text]
-        )
+        literal, pattern = split_glob(text)
+        matches = sorted(glob.glob(f"{glob.escape(literal)}{pattern}", recursive=True)) if pattern else [text]
         found.update(dict.fromkeys(Path(match) for match in matches))
     return list(found)
+
+
+def split_glob(text: str) -> tuple[str, str]:
+    """A path as the part that is meant literally and the pattern after it, empty where there is none.
+
+    The literal part ends before the first name that holds wildcards and does not exist as it is written.
+    """
+    if not glob.has_magic(text) or os.path.exists(text):
+        return text, ""
+    literal = ""
+    for part in re.findall(r"[^/]*/+|[^/]+$", text.replace(os.sep, "/")):
+        if glob.has_magic(part) and not os.path.exists(literal + part):
+            break
+        literal += part
+    return literal, text[len(literal) :]

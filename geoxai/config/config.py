@@ -10,6 +10,7 @@ from geoxai.config.diagnostic import Diagnostic, Place
 from geoxai.config.document import Document
 from geoxai.config.envelope import Compute, Output
 from geoxai.config.markers import marked
+from geoxai.config.secrets import masked, secrets_in
 from geoxai.errors import GeoxaiError
 from geoxai.stages.stage import Reference, Stage
 
@@ -52,6 +53,10 @@ class Config:
         """An error that a stage raised at run time, shown at the option at fault."""
         place = self.place(f"stages.{stage}.{option}" if option else f"stages.{stage}")
         return Diagnostic(place, f"stage {stage!r}: {error.message}", error.fix, exit_code=error.exit_code)
+
+    def masked(self, text: str) -> str:
+        """A text without the secrets of this config: what may be written to a file."""
+        return masked(text, secrets_in(self._document.data))
 
     def advised(self) -> Config:
         """The same with the warnings that its stages have to give, each at the option it is about."""

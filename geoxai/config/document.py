@@ -32,6 +32,8 @@ _RESOLVERS = (
     ),
 )
 
+MAX_DEPTH = 40  # of lists and mappings in each other; PyYAML, pydantic and JSON recurse
+
 _CLOSING = {"[": "]", "{": "}"}
 
 Path_ = tuple[str, ...]
@@ -89,14 +91,21 @@ class Document:
 
 class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers = {}  # noqa: RUF012  none of YAML 1.1's
+    depth = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         event: Any = self.peek_event()
+        if self.depth > MAX_DEPTH:
+            raise yaml.composer.ComposerError(None, None, "depth", event.start_mark)
         if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
             raise yaml.composer.ComposerError(None, None, "anchor", event.start_mark)
         if event.tag not in (None, "!"):
             raise yaml.composer.ComposerError(None, None, "tag", event.start_mark)
-        return super().compose_node(parent, index)
+        self.depth += 1
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self.depth -= 1
 
 
 class _Dumper(yaml.SafeDumper):
@@ -182,6 +191,7 @@ class _Reading:
         here = self.place(node.start_mark)
         if isinstance(node, yaml.ScalarNode):
             self.document.spots[path] = Spot(key, here, node.value, node.style is not None)
+            self.plain(node)
             return self.scalar(node, here)
         self.document.spots[path] = Spot(key, here)
         if isinstance(node, yaml.SequenceNode):
@@ -196,6 +206,8 @@ class _Reading:
                 message = "a key must be a single word or text"
                 fix = 'put text that holds { or [ in quotes, such as "${vars.data}/*.nc"'
                 self.document.findings.append(Diagnostic(here, message, fix))
+            elif "\0" in key_node.value:
+                self.plain(key_node)
             elif key_node.value in found:
                 first = self.document.spots[(*path, key_node.value)].key
                 message = f"duplicate key {key_node.value!r}, first given on line {first.line}"
@@ -203,6 +215,13 @@ class _Reading:
             else:
                 found[key_node.value] = self.value(value_node, (*path, key_node.value), here)
         return found
+
+    def plain(self, node: yaml.ScalarNode) -> None:
+        """Complain of a NUL, which no file name or text can hold."""
+        if "\0" in node.value:
+            self.document.findings.append(
+                Diagnostic(self.place(node.start_mark), "this text holds the character NUL", "remove the \\0")
+            )
 
     def scalar(self, node: yaml.ScalarNode, here: Place) -> Any:
         match node.tag.removeprefix(_TAG):
@@ -231,6 +250,8 @@ def _explain(error: yaml.MarkedYAMLError, text: str) -> tuple[yaml.Mark, str, st
         return at, "anchors and aliases (& and *) are not used here", "put the value in vars and write ${vars.name}"
     if problem == "tag":
         return at, "tags (!) are not used here", "write the plain value"
+    if problem == "depth":
+        return at, f"lists and mappings are more than {MAX_DEPTH} deep in each other here", "write it flatter"
     if "expected a single document" in context or problem == "but found another document":
         return at, "a second YAML document starts here", "keep one experiment per file"
     if "flow" in context and opened is not None:

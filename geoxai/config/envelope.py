@@ -19,6 +19,7 @@ def _built(executor: Any) -> Any:
     return executor
 
 
+MAX_NAME = 100  # characters: names become those of files and folders, with something before and after them
 _NAME = r"^\w[\w .+-]*$"
 _DEVICE = r"^(auto|cpu|mps|cuda(:\d+)?)$"
 
@@ -26,6 +27,8 @@ _DEVICE = r"^(auto|cpu|mps|cuda(:\d+)?)$"
 def _a_name(name: str | None) -> str | None:
     if name is not None and not re.match(_NAME, name):
         raise ValueError(f"{name!r} must start with a letter or digit and hold only those, blanks and . + - _")
+    if name is not None and len(name) > MAX_NAME:
+        raise ValueError(f"a name has at most {MAX_NAME} characters, this one has {len(name)}")
     return name
 
 

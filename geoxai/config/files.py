@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import re
 from pathlib import Path
 
 from geoxai.names import closest
-from geoxai.paths import expand
+from geoxai.paths import expand, split_glob
+
+MAX_BYTES = 255  # of a file name
 
 
 def is_remote(path: str) -> bool:
@@ -26,13 +27,24 @@ def absolute(path: str, base: Path) -> str:
     return path if is_remote(path) else os.path.normpath(base / Path(path).expanduser())
 
 
+def too_long(path: str) -> str | None:
+    """That a name in a path is longer than file systems allow, in words; None where none is."""
+    longest = max(path.split("/"), key=lambda name: len(os.fsencode(name)))
+    size = len(os.fsencode(longest))
+    if size <= MAX_BYTES:
+        return None
+    return f"the name {longest[:20]}... has {size} bytes, a file name has at most {MAX_BYTES}"
+
+
 def missing(path: str) -> tuple[str, str] | None:
     """Why no file is at an absolute path or glob, and a remedy; None where there is one."""
+    if long := too_long(path):
+        return long, "shorten it"
     if any(file.exists() for file in expand(path)):
         return None
-    message = f"no file matches {path}" if glob.has_magic(path) else f"there is no file {path}"
+    message = f"no file matches {path}" if split_glob(path)[1] else f"there is no file {path}"
     folder = Path(path).parent
-    while not folder.exists() or glob.has_magic(str(folder)):
+    while not folder.exists() or split_glob(str(folder))[1]:
         folder = folder.parent
     if folder != Path(path).parent:
         below = Path(path).relative_to(folder).parts[0]

@@ -10,7 +10,7 @@ from typing import Any
 from geoxai.config.config import Config, plain
 from geoxai.config.diagnostic import ConfigError, Diagnostic, suggestion
 from geoxai.config.document import Document, Path_, read
-from geoxai.config.envelope import Envelope
+from geoxai.config.envelope import MAX_NAME, Envelope
 from geoxai.config.files import absolute, is_remote, missing, remote
 from geoxai.config.markers import Mark, marks
 from geoxai.config.outputs import collisions
@@ -115,6 +115,9 @@ def _stage(name: str, options: Any, document: Document) -> tuple[Stage | None, l
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name):
         fix = "use letters, digits, _ and -, starting with a letter: it becomes a file name"
         wrong.append(Diagnostic(document.key_place(path), f"{name!r} cannot be the name of a stage", fix))
+    elif len(name) > MAX_NAME:
+        message = f"the name of a stage has at most {MAX_NAME} characters, this one has {len(name)}"
+        wrong.append(Diagnostic(document.key_place(path), message, "it becomes a file name; shorten it"))
     elif name.lower() in RESERVED:
         message = f"a stage cannot be called {name!r}: the run folder uses that name"
         wrong.append(Diagnostic(document.key_place(path), message, "choose another name"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from geoxai.config.diagnostic import Diagnostic, Place, suggestion
-from geoxai.config.document import Document, parse
+from geoxai.config.document import MAX_DEPTH, Document, parse
 
 _LIST = "items count from 0; set the whole list to change its length"
 
@@ -18,6 +18,8 @@ def override(document: Document, assignment: str) -> Diagnostic | None:
     dotted, equals, text = assignment.partition("=")
     if not equals or not all(dotted.split(".")):
         return Diagnostic(place, "is not of the form key=value", "write for example --set stages.network.epochs=50")
+    if dotted.count(".") > MAX_DEPTH:
+        return Diagnostic(place, f"the key has {dotted.count('.') + 1} parts, more than {MAX_DEPTH}", "shorten it")
     value = parse(text, str(place), fixed=place)
     if value.findings:
         return Diagnostic(place, f"the value {text!r} is wrong: {value.findings[0].message}", value.findings[0].fix)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from geoxai.config.files import is_remote, remote
+from geoxai.config.files import is_remote, remote, too_long
 
 # Written before anything else, so that a run that was interrupted at once is known again.
 MARK = ".geoxai"
@@ -32,6 +32,8 @@ def unfit(folder: str) -> tuple[str, str] | None:
     """
     if is_remote(folder):
         return f"output.dir is {remote(folder)}, which is not supported yet", "choose a folder on this machine"
+    if long := too_long(folder):
+        return f"output.dir: {long}", "shorten it"
     path = Path(folder)
     there = path
     while not os.path.lexists(there):

@@ -7,7 +7,9 @@ import re
 from typing import Any, NamedTuple
 
 from geoxai.config.diagnostic import Diagnostic, Place, suggestion
-from geoxai.config.document import Document, Path_
+from geoxai.config.document import MAX_DEPTH, Document, Path_
+
+MAX_TEXT, MAX_ITEMS, MAX_CHAIN = 100_000, 100_000, 40  # of one value once its variables are in; doubling passes any
 
 _PATTERN = re.compile(r"(?P<escape>\$\$\{)|\$\{(?P<name>[^{}]*)\}|(?P<open>\$\{)")
 
@@ -32,6 +34,7 @@ class _Substitution:
         self.document = document
         self.done: dict[Path_, Any] = {}
         self.under_way: list[Path_] = []
+        self.sizes: dict[int, tuple[Any, int, int]] = {}  # by id, with the value itself, which keeps the id its own
 
     def value(self, path: Path_, value: Any) -> Any:
         """The value at a path with its variables replaced."""
@@ -51,8 +54,33 @@ class _Substitution:
         whole = _PATTERN.fullmatch(text)
         if whole and whole["name"] is not None:
             found = self.variable(path, whole)
-            return text if found is None else found.value
-        return _PATTERN.sub(lambda match: self.piece(path, match), text)
+            if found is None:
+                return text
+            items, depth = self.size(found.value)
+            if items > MAX_ITEMS or depth > MAX_DEPTH:
+                much = f"{items} items" if items > MAX_ITEMS else f"lists {depth} deep"
+                self.complain(path, whole, f"{whole[0]} becomes {much}, which is too much", "write it plainer")
+                return text
+            return found.value
+        pieces, length, end = [], 0, 0
+        for match in _PATTERN.finditer(text):
+            pieces += [text[end : match.start()], self.piece(path, match)]
+            length, end = length + len(pieces[-1]), match.end()
+            if length > MAX_TEXT:
+                message = f"this text becomes longer than {MAX_TEXT} characters with its variables in"
+                self.complain(path, match, message, "variables that hold each other twice double; write it plainer")
+                return text
+        return "".join([*pieces, text[end:]])
+
+    def size(self, value: Any) -> tuple[int, int]:
+        """Items in a value, those in each other counted as often as they are there, and how deep they lie."""
+        if not isinstance(value, dict | list):
+            return 1, 0
+        if id(value) not in self.sizes:
+            inner = [self.size(item) for item in (value.values() if isinstance(value, dict) else value)]
+            items, depth = sum(count for count, _ in inner) + 1, max((deep for _, deep in inner), default=0) + 1
+            self.sizes[id(value)] = (value, items, depth)
+        return self.sizes[id(value)][1:]
 
     def piece(self, path: Path_, match: re.Match) -> str:
         """What stands inside a longer text for one match: a number as it was written."""
@@ -89,6 +117,8 @@ class _Substitution:
             problem = f"unknown variable {name!r}", suggestion(name.removeprefix("vars."), known)
         elif any(found == active[: len(found)] for active in self.under_way):
             problem = f"the variable {name!r} is defined by itself", "give it a plain value"
+        elif len(self.under_way) > MAX_CHAIN:
+            problem = f"more than {MAX_CHAIN} variables are defined by one another here", "give them plain values"
         if problem:
             self.complain(path, match, *problem)
             return None

@@ -6,7 +6,7 @@ import logging
 import os
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -30,6 +30,7 @@ class Record:
 
     def warn(self, message: str) -> None:
         """Keep a warning once, however many units gave it."""
+        message = self.workspace.config.masked(message)
         if message not in self.warnings:
             self.warnings.append(message)
 
@@ -41,11 +42,11 @@ class Record:
             {
                 "name": config.name,
                 "exit_code": exit_code,
-                "message": message,
+                "message": config.masked(message),
                 "started": self.started.isoformat(timespec="seconds"),
                 "updated": now.isoformat(timespec="seconds"),
                 "seconds": round((now - self.started).total_seconds(), 1),
-                "command": sys.argv,
+                "command": [config.masked(word) for word in sys.argv],
                 "config": str(config.path),
                 "config_hash": self.workspace.science_hash(),
                 "run_dir": str(self.workspace.run_dir),
@@ -72,7 +73,7 @@ def run_log(record: Record, debug: bool = False) -> Iterator[None]:
     before = root.level
     root.setLevel(logging.DEBUG)
     handler = logging.FileHandler(record.workspace.run_dir / "run.log")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(_Masked(record.workspace.config.masked))
     handlers = (handler, _Keeper(record), _Console(debug))
     for one in handlers:
         one.addFilter(_Once())
@@ -84,6 +85,17 @@ def run_log(record: Record, debug: bool = False) -> Iterator[None]:
             root.removeHandler(one)
         handler.close()
         root.setLevel(before)
+
+
+class _Masked(logging.Formatter):
+    """A line of ``run.log``, or several with a traceback, without secrets."""
+
+    def __init__(self, masked: Callable[[str], str]):
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+        self._masked = masked
+
+    def format(self, record: logging.LogRecord) -> str:
+        return self._masked(super().format(record))
 
 
 class _Keeper(logging.Handler):

@@ -22,7 +22,7 @@ def write_report(workspace: Workspace, record: Record, exit_code: int, message: 
     report = Report(
         title=config.name,
         status=_STATUS.get(exit_code, "failed"),
-        message=message,
+        message=config.masked(message),
         started=facts.get("started", ""),
         seconds=facts.get("seconds"),
         stages=tuple(_line(workspace, record, name) for name in config.stages),
@@ -32,7 +32,7 @@ def write_report(workspace: Workspace, record: Record, exit_code: int, message: 
         ),
         summaries={name: found for name in config.stages if (found := read_json(run_dir / f"{name}.json"))},
         stores=tuple(_stores(workspace)),
-        config=config.text,
+        config=config.masked(config.text),
         provenance={
             key: facts[key] for key in ("config_hash", "versions", "torch_build", "compute", "host") if key in facts
         },

@@ -243,11 +243,12 @@ def resolve_device(device: str) -> str:
 
 
 def save_config(workspace: Workspace) -> None:
-    """Store the config as given and as resolved in the run folder."""
+    """Store the config as given and as resolved in the run folder, without secrets."""
     resolved = workspace.config.resolved()
     resolved["compute"]["device"] = workspace.device
-    write_text(workspace.run_dir / "config.yaml", workspace.config.text)
-    write_text(workspace.run_dir / RESOLVED, dump(resolved))
+    masked = workspace.config.masked
+    write_text(workspace.run_dir / "config.yaml", masked(workspace.config.text))
+    write_text(workspace.run_dir / RESOLVED, masked(dump(resolved)))
 
 
 def rebuild(run_dir: Path) -> Workspace:

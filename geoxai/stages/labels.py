@@ -9,6 +9,7 @@ from pydantic import Field, field_validator
 
 from geoxai.errors import OptionError
 from geoxai.names import unknown
+from geoxai.stages.options import Distinct
 from geoxai.stages.stage import Context, InputPath, LazyStage, Reference, Stage
 
 if TYPE_CHECKING:
@@ -45,15 +46,15 @@ class LabelsTable(LazyStage):
     class_: str | None = Field(None, alias="class", description="Column of class names. Default: class or label.")
     value: str | None = Field(None, description="Column of values. Default: value or index.")
     units: str | None = Field(None, description="Unit of the values.")
-    classes: list[str] | None = Field(
+    classes: Distinct = Field(
         None, description="The classes in the order of the network's outputs. Default: in the order of the alphabet."
     )
 
     @field_validator("classes")
     @classmethod
     def _words(cls, value: list[str] | None) -> list[str] | None:
-        if value is not None and (len(set(value)) < len(value) or not value or any(" " in name for name in value)):
-            raise ValueError("class names are needed, each once and without blanks")
+        if value is not None and (not value or any(" " in name for name in value)):
+            raise ValueError("class names are needed, without spaces")
         return value
 
     def open(self, context: Context) -> xr.Dataset:

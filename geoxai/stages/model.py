@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from geoxai.errors import GeoxaiError, OptionError
+from geoxai.stages.options import Distinct
 from geoxai.stages.stage import Context, InputPath, LazyStage, Reference, Stage
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Wanted(BaseModel):
     )
     lat: Literal["ascending", "descending"] | None = Field(None, description="Latitudes as the network takes them.")
     lon: Literal["0..360", "-180..180"] | None = Field(None, description="Longitudes as the network takes them.")
-    channels: list[str] | None = Field(None, description="Channels of this input in the network's order.")
+    channels: Distinct = Field(None, description="Channels of this input in the network's order.")
     scaling: dict[str, Scaling] | None = Field(None, description="Per channel, what the network sees.")
 
 
@@ -127,7 +128,7 @@ class Model(LazyStage):
     lon: Literal["0..360", "-180..180"] | None = Field(
         None, description="Longitudes as the network takes them. Default: as the samples have them."
     )
-    channels: list[str] | None = Field(
+    channels: Distinct = Field(
         None,
         description=(
             "Channels of the samples in the network's order; others are left out. Default: all, as in the samples."
@@ -148,7 +149,7 @@ class Model(LazyStage):
     task: Literal["classification", "regression", "image"] | None = Field(
         None, description="What the network gives. Default: image, value or class, as the samples hold."
     )
-    classes: list[str] | None = Field(
+    classes: Distinct = Field(
         None,
         description="Class names in the order of the network's outputs (one logit: the second class is the positive "
         "one). "

@@ -38,6 +38,17 @@ Latitude = Annotated[float, AfterValidator(_on_the_globe)]
 Longitude = Annotated[float, AfterValidator(_within_a_turn)]
 """Degrees east, in either convention."""
 
+
+def _each_once(names: list[str] | None) -> list[str] | None:
+    for name in names or ():
+        if names is not None and names.count(name) > 1:
+            raise ValueError(f"{name!r} is named {names.count(name)} times")
+    return names
+
+
+Distinct = Annotated[list[str] | None, AfterValidator(_each_once)]
+"""Names, each once; or None."""
+
 Latitudes = Annotated[tuple[Latitude, Latitude], AfterValidator(_south_first)]
 """South and north edge of a box, in degrees."""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from geoxai.errors import OptionError
-from geoxai.stages.options import Chunk
+from geoxai.stages.options import Chunk, Distinct
 from geoxai.stages.stage import Context, InputPath, Layout, Reference, Stage, StoredStage
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Samples(StoredStage):
         description="What the network learns: the class or the value of `labels`, or the maps of `image`. "
         "Default: image where `image` is set, else the class where the labels have one, else the value.",
     )
-    classes: list[str] | None = Field(
+    classes: Distinct = Field(
         None, description="Classes used, in the order of the network's outputs. Default: all classes of the labels."
     )
     other: str | None = Field(

@@ -25,6 +25,7 @@ _COMPARE: dict[type, Callable[[Any, Any], Any]] = {
     ast.Gt: lambda a, b: a > b,
     ast.GtE: lambda a, b: a >= b,
 }
+MAX_LENGTH, MAX_DEPTH = 10_000, 50
 _ORDER = (ast.Lt, ast.LtE, ast.Gt, ast.GtE)
 
 
@@ -45,14 +46,30 @@ def parse_condition(text: str) -> Condition:
     ValueError
         It is not a condition, or uses more than comparisons, ``and``, ``or``, ``not``, names and literals.
     """
+    if len(text) > MAX_LENGTH:
+        raise ValueError(f"a condition has at most {MAX_LENGTH} characters, this one has {len(text)}")
     try:
         body = ast.parse(text.strip(), mode="eval").body
+        if _depth(body) > MAX_DEPTH:
+            raise RecursionError
+    except (RecursionError, MemoryError):  # MemoryError: the stack of Python's own parser
+        raise ValueError(
+            f"the condition {text[:40]!r}... is nested more than {MAX_DEPTH} deep; write it with fewer brackets and not"
+        ) from None
     except (SyntaxError, ValueError) as error:
         reason = error.msg if isinstance(error, SyntaxError) else error
         raise ValueError(f"{text!r} is not a condition ({reason})") from None
     _check(body, text, outermost=True)
     names = dict.fromkeys(node.id for node in ast.walk(body) if isinstance(node, ast.Name))
     return Condition(text, body, tuple(names))
+
+
+def _depth(node: ast.AST) -> int:
+    """How many expressions lie in each other."""
+    depth, level = 0, [node]
+    while level:
+        depth, level = depth + 1, [child for parent in level for child in ast.iter_child_nodes(parent)]
+    return depth
 
 
 def evaluate(condition: Condition, variables: Mapping[str, xr.DataArray]) -> xr.DataArray:
