@@ -51,7 +51,7 @@ def explain(
     classes: Sequence[str] | None = None,
     adapter: Adapter | Mapping[str, Adapter] | None = None,
     device: str = "cpu",
-    units: str = "1",
+    units: str | None = None,
     reference: Any = None,
     output_channels: Sequence[str] = (),
     **options: Any,
@@ -84,7 +84,7 @@ def explain(
         Maps inputs to the network's layout and relevance back; without it the array is given as it is. A mapping by the
         names of several inputs.
     units
-        Units of the explained value; relevance is a share of it.
+        Units of the explained value; relevance is a share of it. Default: 1 for classifiers, else none are written.
     reference
         Explain the value minus this: a number, ``{"value": number}``, ``{"sample": label}`` (the output for that one
         of ``inputs``) or ``{"sample": field}``, ``{"climatology": field}`` (the output for a field, such as a mean).
@@ -146,10 +146,11 @@ def explain(
     dataset.attrs = attributes(result, method, rules, target, dtype, device, options)
     if reference is not None:
         dataset.attrs["reference"] = described(reference)
+    units = units or ("1" if result.confidence is not None else None)
     for name, variable in dataset.data_vars.items():
         known = ATTRS.get("relevance" if str(name).startswith("relevance") else str(name), {})
         variable.attrs.update(known)
-        if known and "units" not in known and name != "nonpositive_target":
+        if units and known and "units" not in known and name != "nonpositive_target":
             variable.attrs["units"] = units
     return dataset
 

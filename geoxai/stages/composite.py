@@ -294,12 +294,13 @@ class Composite(ReducedStage):
 
     def _variables(self, maps: xr.DataArray, physical: bool, several: bool) -> dict[str, dict[str, str]]:
         """Names and attributes of the maps of the composite."""
-        units = {"percent": "%", "none": str(maps.attrs.get("units", "1"))}.get(self.normalize, "1")
+        unit = {"percent": "%", "none": str(maps.attrs.get("units", ""))}.get(self.normalize, "1")
+        units = {"units": unit} if unit else {}
         unweighted = {"comment": "relevance is a sum over inputs; it is not weighted by area"}
         each = _NORMALIZED[self.normalize] + (" over all inputs" if several and self.normalize in _OVER_INPUTS else "")
         variables = {
-            "relevance_mean": {"long_name": f"mean relevance{each}", "units": units} | unweighted,
-            "relevance_std": {"long_name": f"standard deviation over samples of relevance{each}", "units": units},
+            "relevance_mean": {"long_name": f"mean relevance{each}"} | units | unweighted,
+            "relevance_std": {"long_name": f"standard deviation over samples of relevance{each}"} | units,
             "relevance_count": {"long_name": "number of samples", "units": "1"},
             "relevance_n_eff": {"long_name": "effective number of independent samples", "units": "1"},
             "relevance_sign_agreement": {"long_name": "fraction of samples with the sign of the mean", "units": "1"},
@@ -307,7 +308,7 @@ class Composite(ReducedStage):
         if physical:
             variables["inputs_mean"] = {"long_name": "mean input", "comment": "physical values, units of the channel"}
             of_channels = {str(unit) for unit in maps["units"].values} if "units" in maps.coords else set()
-            if len(of_channels) == 1:
+            if len(of_channels) == 1 and "" not in of_channels:
                 variables["inputs_mean"]["units"] = of_channels.pop()
         return variables
 

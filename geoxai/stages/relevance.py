@@ -42,7 +42,8 @@ def template(
     if "target" in tried.dims:
         names = np.array(targets, dtype=object)
         store = store.assign_coords(target=("target", names, {"long_name": "what is explained"}))
-    units = {"units": networks.units} if networks.units else {"units": "1"}
+    unit = networks.units or ("1" if networks.task == "classification" else "")
+    units = {"units": unit} if unit else {}
 
     def add(name: str, dtype: Any, attrs: dict[str, Any]) -> None:
         sizes: dict[Hashable, int] = {**tried[name].sizes, "sample": samples.sizes["sample"]}

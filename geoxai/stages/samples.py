@@ -382,6 +382,7 @@ def _ranges(split: Mapping[Any, Any]) -> dict[str, list[Years]]:
 
 def _tell(choice: Choice, options: Samples) -> None:
     """Warn of what a reader of the result should know."""
+    from geoxai.statistics.sampling import unit_of
     from geoxai.statistics.splits import SPLITS
 
     for join in choice.joins:
@@ -389,6 +390,12 @@ def _tell(choice: Choice, options: Samples) -> None:
             log.info("%s", join)
     if options.split is None and options.scale == "standard" and options.scale_file is None:
         log.warning("there is no split: the scaling is fitted on all samples")
+    variables = [pair for one in choice.each() for pair in zip(one.stack.names, one.stack.variables)]
+    bare = [name for name, variable in variables if not unit_of(variable)]
+    if bare:
+        log.warning(
+            "no units are known of %s, and none are written; file_units of load.netcdf states them", ", ".join(bare)
+        )
     if choice.label is not None and options.split is not None:
         training = choice.label[choice.split == SPLITS.index("train")]
         for number, name in enumerate(choice.classes):

@@ -169,23 +169,29 @@ def with_split(choice: Choice, split: Mapping[str, Sequence[Years]], gap: int) -
 def sample_coords(choice: Choice) -> xr.Dataset:
     """Everything that says where and when the samples are: an empty dataset of coordinates.
 
-    ``sample, time, channel, units``, ``split`` and ``label`` with flag attributes, ``value`` where it is not the
-    target, and the horizontal coordinates.
+    ``sample, time, channel``, ``units`` of the channels (empty for one without) where any has them, ``split`` and
+    ``label`` with flag attributes, ``value`` where it is not the target, and the horizontal coordinates.
     """
     stack = choice.stack
-    units = np.array([str(v.attrs.get("units", "1")) for v in stack.variables], dtype=object)
+    units = np.array([unit_of(variable) for variable in stack.variables], dtype=object)
     coords: dict[str, Any] = {
         "sample": ("sample", np.arange(choice.size), {"long_name": "number of the sample"}),
         "time": ("sample", stack.time.values, _time_attrs(stack.time)),
         "channel": ("channel", np.array(stack.names, dtype=object), {"long_name": "variable of the input"}),
-        "units": ("channel", units, {"long_name": "units of the channel before scaling"}),
         "split": ("sample", choice.split, {"long_name": "split"} | flag_attrs(SPLITS)),
     }
+    if any(units):
+        coords["units"] = ("channel", units, {"long_name": "units of the channel before scaling"})
     if choice.label is not None:
         coords["label"] = ("sample", choice.label, {"long_name": "class"} | flag_attrs(choice.classes))
     if choice.value is not None and choice.target != "value":
         coords["value"] = ("sample", choice.value, dict(choice.value_attrs))
     return xr.Dataset(coords=coords | dict(stack.grid.coords))
+
+
+def unit_of(variable: xr.DataArray) -> str:
+    """The units of a variable, empty where its source has none."""
+    return str(variable.attrs.get("units", "")).strip()
 
 
 def remember(choice: Choice) -> xr.Dataset:

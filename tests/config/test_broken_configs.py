@@ -127,6 +127,10 @@ BROKEN = {
         [("[relevance]", "[samples, relevanse]")],
         [("c.yaml:19:45: there is no stage 'relevanse'", "did you mean 'relevance'?")],
     ),
+    "no stage in a list": (
+        [("labels: enso", "labels: enso, inputs: []")],
+        [("c.yaml:13:49: inputs of stage 'samples' is an empty list", "leave it out for the nearest one above")],
+    ),
     "reference of the wrong kind": (
         [("from: sst", "from: enso")],
         [("c.yaml:11:11: from of stage 'anomaly' takes grid, but stage 'enso' gives labels", "give grid: sst")],

@@ -325,6 +325,7 @@ def test_variables_say_what_they_hold(tmp_path):
     assert result["inputs_mean"].attrs["units"] == "degC"
     for name in ("n_all", "n_used", "n_correct", "n_empty", "n_nonpositive", "n_events"):
         assert set(result[name].attrs) == {"long_name", "units"}, name
+    assert "units" not in build(tmp_path, relevance, normalize="none")[2]["relevance_mean"].attrs
     relevance["relevance"].attrs["units"] = "K"
     assert build(tmp_path, relevance, normalize="none")[2]["relevance_mean"].attrs["units"] == "K"
     assert build(tmp_path, relevance, normalize="percent")[2]["relevance_mean"].attrs["units"] == "%"

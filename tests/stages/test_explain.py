@@ -178,6 +178,8 @@ def test_regression_needs_its_output_named(tmp_path):
     assert error.value.option == "target"
     store = build(tmp_path, Lrp(target=0, rules="epsilon"), samples(), model)
     assert store["relevance"].attrs["units"] == "degC"
+    store = build(tmp_path, Lrp(target=0, rules="epsilon"), samples(), networks(task="regression", outputs=1))
+    assert not any("units" in store[name].attrs for name in ("relevance", "target_value", "prediction"))
     np.testing.assert_allclose(store["prediction"], store["target_value"], rtol=1e-5)
 
 

@@ -381,3 +381,23 @@ def test_samples_keep_the_step_of_their_record(tmp_path):
     assert store["time"].attrs["step"] == "1 months"
     year = build(tmp_path, {"inputs": [annual(range(1950, 1990), 7, 2)]}, split={"train": [1950, 1990]})
     assert year["time"].attrs["step"] == "12 months"
+
+
+def test_no_units_are_made_up(tmp_path, caplog):
+    a, b = grid(seed=1), grid(seed=2, name="slp")
+    del a["sst"].attrs["units"], b["slp"].attrs["units"]
+    with caplog.at_level(logging.WARNING):
+        store = build(tmp_path, {"inputs": [a, b], "labels": labels()}, labels="l", split=SPLIT)
+    assert "units" not in store.coords
+    assert [r.message for r in caplog.records].count(
+        "no units are known of sst, slp, and none are written; file_units of load.netcdf states them"
+    ) == 1
+    (tmp_path / "one").mkdir()
+    store = build(tmp_path / "one", {"inputs": [a, grid(name="slp")], "labels": labels()}, labels="l", split=SPLIT)
+    assert store["units"].values.tolist() == ["", "degC"]
+
+
+def test_edges_of_cells_stay_with_the_samples(tmp_path):
+    a = grid().assign_coords(lat_south=("lat", [20.0, -5, -15]), lat_north=("lat", [31.0, 20, -5]))
+    store = build(tmp_path, {"inputs": [a], "labels": labels()}, labels="l", split=SPLIT)
+    np.testing.assert_array_equal(store["inputs"]["lat_north"], [31, 20, -5])
