@@ -14,9 +14,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from geoxai.errors import GeoxaiError, OptionError
+from geoxai.errors import OptionError
 from geoxai.models.architectures import weighted_layers
 from geoxai.models.checkpoints import Checkpoint, Curves, State, identity
+from geoxai.models.divergence import refuse_divergence
 from geoxai.names import unknown
 
 ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
@@ -104,7 +105,7 @@ def train(
     OptionError
         ``patience`` without validation samples, or an l2 for a layer that the network lacks.
     GeoxaiError
-        The loss became infinite.
+        The loss is not finite any more, or grows without bound; see ``divergence``.
     """
     if recipe.patience is not None and validation is None:
         raise OptionError(
@@ -124,7 +125,11 @@ def train(
     while state.curves.epochs < recipe.epochs and not _stalled(state.curves, recipe):
         mean = _epoch(state, training, recipe.batch_size, loss, penalties)
         penalty = float(_penalty(penalties).item()) if penalties else 0.0
-        _advance(state, mean, penalty, _evaluate(module, held_out, recipe.batch_size, loss), recipe)
+        held = _evaluate(module, held_out, recipe.batch_size, loss)
+        losses = {"training": mean} | ({} if held_out is None else {"validation": held})
+        first = state.curves.training_loss[0] if state.curves.epochs else mean
+        refuse_divergence(state.curves.epochs + 1, losses, first, training.inputs, training.targets)
+        _advance(state, mean, penalty, held, recipe)
         if state.curves.epochs % recipe.checkpoint_every == 0:
             kept.save(state)
         if on_epoch is not None:
@@ -220,16 +225,7 @@ def _epoch(
         (error + _penalty(penalties) if penalties else error).backward()
         state.optimiser.step()
         total += float(error.item()) * len(batch)
-    mean = total / len(examples)
-    if not math.isfinite(mean):
-        raise GeoxaiError(
-            "training diverged: the loss is not finite any more",
-            fix=(
-                "a smaller learning_rate, or a smaller l2 (learning_rate * 2 * l2 must stay well below 1), or scaled "
-                "inputs"
-            ),
-        )
-    return mean
+    return total / len(examples)
 
 
 def _penalty(penalties: list[tuple[Tensor, float]]) -> Tensor:

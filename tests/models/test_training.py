@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from geoxai.errors import OptionError
+from geoxai.errors import GeoxaiError, OptionError
 from geoxai.models.architectures import build
 from geoxai.models.training import (
     Examples,
@@ -151,3 +151,54 @@ def test_a_finished_training_is_only_read_from_its_checkpoint(tmp_path):
     assert again.training_loss == first.training_loss
     assert seen == []
     assert all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters()))
+
+
+def regression(n=64, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(n, 1, 2, 3, generator=generator)
+    return Examples(x, x.sum((1, 2, 3)))
+
+
+def test_a_loss_that_is_not_a_number_stops_with_epoch_and_extremes():
+    examples = regression()
+    examples.inputs[3, 0, 0, 0] = torch.inf
+    module, generator = net(outputs=(1,))
+    with pytest.raises(GeoxaiError, match=r"the training loss of epoch 1 is (not a number|infinite); inputs run from"):
+        train(module, examples, Recipe(epochs=5), generator, task="regression")
+
+
+def test_a_loss_that_grows_without_bound_stops_before_it_is_infinite():
+    module, generator = net(outputs=(1,))
+    recipe = Recipe(epochs=200, batch_size=64, optimiser="sgd", learning_rate=0.6, momentum=0.0)
+    done = []
+    with pytest.raises(GeoxaiError, match=r"grew from .* in epoch 1 to .* in epoch \d+; inputs .*, targets") as caught:
+        train(module, regression(), recipe, generator, task="regression", on_epoch=lambda *told: done.append(told))
+    assert all(np.isfinite(loss) for _, loss in done)
+    assert 1 <= len(done) < 199
+    assert "learning_rate" in str(caught.value)
+
+
+def test_extreme_inputs_are_pointed_at():
+    examples = regression()
+    examples.inputs[3] = 1e15
+    module, generator = net(outputs=(1,))
+    with pytest.raises(GeoxaiError, match=r"inputs run from .* to 1e\+15") as caught:
+        train(module, examples, Recipe(epochs=50, optimiser="sgd", learning_rate=0.01), generator, task="regression")
+    assert "look for fill values" in str(caught.value)
+
+
+def test_a_validation_loss_that_is_not_finite_stops_too():
+    held = regression(8)
+    held.inputs[:] = torch.nan
+    module, generator = net(outputs=(1,))
+    with pytest.raises(GeoxaiError, match="the validation loss of epoch 1 is not a number"):
+        train(module, regression(), Recipe(epochs=3), generator, task="regression", validation=held)
+
+
+def test_losses_that_fall_late_or_rise_a_little_do_not_stop():
+    from geoxai.models.divergence import refuse_divergence
+
+    x = torch.zeros(1)
+    for loss in (5.0, 999.0, 1e-9):
+        refuse_divergence(7, {"training": loss, "validation": 1e9}, 0.1, x, x)
+    refuse_divergence(7, {"training": 1.0}, 0.0, x, x)
