@@ -45,7 +45,7 @@ class Composite(ReducedStage):
 
     use: ClassVar[str] = "composite"
     gives: ClassVar[str] = "composite"
-    libraries: ClassVar[tuple[str, ...]] = ("grid", "statistics")
+    libraries: ClassVar[tuple[str, ...]] = ("attribution", "grid", "models", "statistics")
 
     from_: Annotated[str | None, Reference("relevance", nearest=True)] = Field(
         None, alias="from", description="Stage with relevance maps."
