@@ -19,6 +19,7 @@ LAYERS = (
     ("explained",),
     ("plotting", "readers", "models", "attribution", "statistics"),
     ("grid", "storage"),
+    ("source_code",),
     ("errors", "names", "paths", "revisions"),
 )
 # Libraries of one layer stand alone.

@@ -1,6 +1,7 @@
 """The command line: thin commands over the config and the pipeline. Importing it loads neither torch nor xarray."""
 
 import atexit
+import os
 import sys
 
 from geoxai.cli.commands import app
@@ -9,6 +10,7 @@ from geoxai.cli.commands import app
 def main() -> None:
     """The ``geoxai`` command."""
     atexit.register(_end)  # before the imports whose own ends must come first
+    sys.path.append(os.getcwd())  # last; a network may import what is beside it when it is first called
     app(prog_name="geoxai")
 
 

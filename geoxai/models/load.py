@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import pickle
-import sys
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from geoxai.models.archives import check_whole, code_in_program
 from geoxai.models.arguments import arguments_of
 from geoxai.models.keras_files import as_called, read_keras
 from geoxai.models.networks import digest_of, frozen
+from geoxai.source_code import importable_here
 
 EXPORTED = (".pt2",)
 WEIGHTS = (".pt", ".pth", ".bin", ".ckpt")
@@ -246,12 +246,9 @@ def _construct(architecture: str, args: Mapping[str, Any]) -> nn.Module:
         raise OptionError(
             f"architecture must be package.module:callable, found {architecture!r}", option="architecture"
         )
-    here = str(Path.cwd())
-    added = here not in sys.path
-    if added:
-        sys.path.append(here)  # a module beside the config; last, so that it hides nothing installed
     try:
-        target: Any = import_module(where)
+        with importable_here():  # a module beside the config
+            target: Any = import_module(where)
         for part in name.split("."):
             target = getattr(target, part)
     except (ImportError, AttributeError) as error:
@@ -260,9 +257,6 @@ def _construct(architecture: str, args: Mapping[str, Any]) -> nn.Module:
             fix="install its package, or start geoxai in the folder of the module",
             option="architecture",
         ) from error
-    finally:
-        if added:
-            sys.path.remove(here)
     try:
         module = target(**args)
     except Exception as error:  # whatever the user's code raises

@@ -62,11 +62,10 @@ def _spread(client: Any, window: int, workspace: Workspace, name: str, units: li
 
     waiting = iter(units)
     number: dict[str, int] = {}
-    common = (str(workspace.run_dir), name)
-    fingerprint = workspace.fingerprint(name)
+    run_dir, made, code = str(workspace.run_dir), workspace.fingerprint(name), workspace.code_hash(name)
 
     def submit(unit: int) -> Any:
-        future = client.submit(perform_in_worker, *common, unit, fingerprint, pure=False, retries=0)
+        future = client.submit(perform_in_worker, run_dir, name, unit, made, code, pure=False, retries=0)
         number[future.key] = unit
         return future
 

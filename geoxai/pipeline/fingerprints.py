@@ -17,6 +17,7 @@ from geoxai.config import marked
 from geoxai.errors import InputError
 from geoxai.paths import expand
 from geoxai.revisions import LIBRARIES
+from geoxai.source_code import code_of
 from geoxai.stages.stage import InputPath, OutputStage, Reference, Stage
 
 if TYPE_CHECKING:
@@ -30,11 +31,13 @@ _SAMPLES = 64
 _SAMPLE = 2**20
 
 
-def ingredients(config: Config, name: str, device: str, above: Callable[[str], str]) -> dict[str, Any]:
+def ingredients(
+    config: Config, name: str, device: str, above: Callable[[str], str], outside: dict[str, str]
+) -> dict[str, Any]:
     """What the fingerprint of a stage is made of, as plain data: shown by ``plan`` when it changed.
 
-    ``above`` gives the fingerprint of a stage that this one reads. Files for people also carry the names of what they
-    show, so those count there.
+    ``above`` gives the fingerprint of a stage that this one reads, ``outside`` is what ``code`` gave. Files for people
+    also carry the names of what they show, so those count there.
     """
     stage = config.stages[name]
     options = stage.model_dump(mode="json", by_alias=True)
@@ -60,6 +63,7 @@ def ingredients(config: Config, name: str, device: str, above: Callable[[str], s
         "device": device.split(":")[0],
         "versions": versions(),
         "revisions": revisions(stage),
+        **({"code": outside} if outside else {}),
     }
 
 
@@ -82,6 +86,12 @@ def versions() -> dict[str, str]:
 def revisions(stage: Stage) -> dict[str, int]:
     """The revision of a stage (as ``stage``) and of the libraries that make its numbers."""
     return {"stage": stage.revision, **{library: LIBRARIES[library] for library in stage.libraries}}
+
+
+def code(stage: Stage) -> dict[str, str]:
+    """What stands for the code that makes a stage's numbers and is not geoxai's."""
+    own = () if type(stage).__module__.partition(".")[0] == "geoxai" else (type(stage).__module__,)
+    return {**code_of(own, reload=False), **code_of(stage.code())}
 
 
 def short_hash(value: Any) -> str:
@@ -146,7 +156,7 @@ def _differences(old: Any, new: Any, at: str) -> Iterable[str]:
         for key in dict.fromkeys([*old, *new]):
             yield from _differences(old.get(key), new.get(key), f"{at}.{key}" if at else str(key))
     elif old != new:
-        opaque = at.startswith(("inputs", "stages above"))
+        opaque = at.startswith(("inputs", "stages above")) or "source " in f"{old}{new}"
         yield f"{at} changed" if opaque else f"{at}: {_brief(old)} -> {_brief(new)}"
 
 

@@ -96,8 +96,7 @@ def _stage_plan(workspace: Workspace, name: str, damaged: list[Damage]) -> Stage
         units, done, why = 0, 0, "opened when read"
         if stage.fits:
             fitted = is_done(workspace, f"{name}.fit", workspace.fingerprint(name))
-            why = "fit is stored" if fitted else "to be fitted once"
-            why = _told(damaged) or why
+            why = _told(damaged) or ("fit is stored" if fitted else _why_fit(workspace, name))
         return StagePlan(name, stage.use, stage.gives, shape, size, units, done, why)
     made = workspace.fingerprint(name)
     total = 1 if isinstance(stage, OutputStage) else entry.units if entry else None
@@ -111,6 +110,12 @@ def _stage_plan(workspace: Workspace, name: str, damaged: list[Damage]) -> Stage
 def _told(damaged: list[Damage]) -> str:
     more = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
     return f"damaged: {damaged[0].file} {damaged[0].flaw}{more}" if damaged else ""
+
+
+def _why_fit(workspace: Workspace, name: str) -> str:
+    found = Ledger(workspace.run_dir, f"{name}.fit").read()
+    changes = changed(found.ingredients, workspace.ingredients(name)) if found else []
+    return f"to be fitted: {'; '.join(changes)}" if changes else "to be fitted once"
 
 
 def _entry(workspace: Workspace, name: str) -> StageEntry | None:

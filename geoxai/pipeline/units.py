@@ -42,12 +42,20 @@ class Outcome:
     suspicious: bool = False  # damage to what was read may be behind the error
 
 
-def perform(workspace: Workspace, name: str, unit: int, fingerprint: str) -> Outcome:
-    """Do one unit of a stage. An error is recorded and returned, never raised, so that the rest can go on."""
+def perform(workspace: Workspace, name: str, unit: int, fingerprint: str, code: str | None = None) -> Outcome:
+    """Do one unit of a stage. An error is recorded and returned, never raised, so that the rest can go on.
+
+    ``code`` is what ``Workspace.code_hash`` gave in the process that began the run, where that is another one.
+    """
     ledger = Ledger(workspace.run_dir, name)
     begin = time.monotonic()
     with _warnings() as heard:
         try:
+            if code is not None and workspace.code_hash(name) != code:
+                raise GeoxaiError(
+                    f"the source of an architecture or a stage that {name} needs has changed since the run began",
+                    fix="run the same command again: what the old source made is computed anew",
+                )
             with steady(workspace.config.compute.threads_per_worker):
                 written = _compute(workspace, name, unit)
             ledger.finish(
@@ -67,12 +75,13 @@ def perform(workspace: Workspace, name: str, unit: int, fingerprint: str) -> Out
     return Outcome(unit, warnings=tuple(heard))
 
 
-def perform_in_worker(run_dir: str, name: str, unit: int, fingerprint: str) -> Outcome:
+def perform_in_worker(run_dir: str, name: str, unit: int, fingerprint: str, code: str) -> Outcome:
     """The same, in a process that knows nothing but the run folder.
 
-    The fingerprint comes along: to find it again, every worker would have to read all input files.
+    The fingerprint comes along: to find it again, every worker would have to read all input files. The code is looked
+    at again, since a worker may load another source than the main process did.
     """
-    return perform(rebuild(Path(run_dir)), name, unit, fingerprint)
+    return perform(rebuild(Path(run_dir)), name, unit, fingerprint, code)
 
 
 def begin(workspace: Workspace, name: str) -> StageEntry:

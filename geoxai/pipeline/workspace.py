@@ -33,6 +33,8 @@ class Workspace:
     anew: set[str] = field(default_factory=set)  # stages to compute again though they are done
     _opened: dict[str, Any] = field(default_factory=dict, repr=False)
     _prints: dict[str, str] = field(default_factory=dict, repr=False)
+    _made_of: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
+    _code: dict[str, dict[str, str]] = field(default_factory=dict, repr=False)
 
     def stage(self, name: str) -> Stage:
         return self.config.stages[name]
@@ -76,6 +78,7 @@ class Workspace:
     def complete(self, name: str) -> bool:
         """Whether a stage, and for a lazy one all it reads, can be opened with what the run folder holds."""
         stage = self.stage(name)
+        self.fingerprint(name)  # before anything is opened: what then is loaded is the code that it is about
         if name in self.anew:
             return False
         if isinstance(stage, OutputStage | LazyStage):
@@ -90,8 +93,23 @@ class Workspace:
         return self._prints[name]
 
     def ingredients(self, name: str) -> dict[str, Any]:
-        """What the fingerprint of a stage is made of."""
-        return fingerprints.ingredients(self.config, name, self.device, self.fingerprint)
+        """What the fingerprint of a stage is made of, as it was when first asked: code that was loaded stays loaded."""
+        if name not in self._made_of:
+            outside = self.code(name)
+            self._made_of[name] = fingerprints.ingredients(self.config, name, self.device, self.fingerprint, outside)
+        return self._made_of[name]
+
+    def code(self, name: str) -> dict[str, str]:
+        """What stands for the code outside geoxai that makes a stage's numbers, as it was when first asked."""
+        if name not in self._code:
+            self._code[name] = fingerprints.code(self.stage(name))
+        return self._code[name]
+
+    def code_hash(self, name: str) -> str:
+        """The hash of the code outside geoxai that makes the numbers of a stage and of those it reads; no file of data
+        is read for it.
+        """
+        return fingerprints.short_hash([self.code(one) for one in with_upstream(self.config, [name])])
 
     def science_hash(self) -> str:
         """The hash of everything in the config that determines numbers."""

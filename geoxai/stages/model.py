@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -168,6 +169,18 @@ class Model(LazyStage):
         "`expect`.",
     )
     expect: Expect | None = Field(None, description="What the network is known to reach; anything else stops the run.")
+
+    def code(self) -> tuple[str, ...]:
+        """The module of the architecture, those that a pickled module needs, or Keras."""
+        from geoxai.models.load import KERAS, WEIGHTS
+        from geoxai.source_code import modules_in_keras, modules_in_pickle
+
+        suffix = Path(self.path).suffix.lower()
+        if suffix in KERAS:
+            return ("keras", *modules_in_keras(Path(self.path)))
+        if self.architecture is not None:
+            return (self.architecture.partition(":")[0],)
+        return modules_in_pickle(Path(self.path)) if self.trust and suffix in WEIGHTS else ()
 
     def skeleton(self, context: Context) -> Networks:
         return self.open(context)

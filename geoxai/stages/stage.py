@@ -116,6 +116,10 @@ class Stage(BaseModel):
         """
         return ()
 
+    def code(self) -> tuple[str, ...]:
+        """Modules, beside the stage's own, whose code makes its numbers, as its options name them."""
+        return ()
+
     def fit(self, context: Context) -> xr.Dataset:
         """What is fitted once and stored before anything reads this stage (only called where ``fits`` is true)."""
         raise NotImplementedError
