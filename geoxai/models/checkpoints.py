@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,10 @@ from torch import Tensor, nn
 
 from geoxai.models.networks import digest_of
 from geoxai.storage.files import replaced
+
+log = logging.getLogger("geoxai.train")
+
+_DIGEST_BYTES = 32  # at the end of the file: torch itself does not notice a flipped bit
 
 
 @dataclass(frozen=True)
@@ -64,14 +70,27 @@ class Checkpoint:
             "optimiser": state.optimiser.state_dict(),
             "generator": state.generator.get_state(),
         }
-        save_whole(kept, self.path)
+        stream = BytesIO()
+        torch.save(kept, stream)
+        content = stream.getvalue()
+        with replaced(self.path) as part:
+            part.write_bytes(content + _digest(content))
 
     def restore(self, state: State) -> None:
-        """Bring a training to where the checkpoint is, if there is one and it belongs to this very training."""
+        """Bring a training to where the checkpoint is, if there is one and it belongs to this very training.
+
+        One that is damaged, or of another training, is not taken up, and that is said: the training starts anew.
+        """
         if self.path is None or not self.path.is_file():
             return
-        found = torch.load(self.path, map_location="cpu", weights_only=True)
+        whole = self.path.read_bytes()
+        content, digest = whole[:-_DIGEST_BYTES], whole[-_DIGEST_BYTES:]
+        if _digest(content) != digest:
+            log.warning("the checkpoint %s is damaged: the training starts anew", self.path)
+            return
+        found = torch.load(BytesIO(content), map_location="cpu", weights_only=True)
         if found["belongs_to"] != self.belongs_to:
+            log.warning("the checkpoint %s is of another training: this one starts anew", self.path)
             return
         state.module.load_state_dict(found["weights"])
         state.optimiser.load_state_dict(found["optimiser"])
@@ -94,6 +113,10 @@ def identity(module: nn.Module, data: Iterable[Tensor], generator: torch.Generat
         digest.update(f"{tensor.dtype} {tuple(tensor.shape)};".encode())
         digest.update(np.ascontiguousarray(tensor.cpu().numpy()).data)
     return digest.hexdigest()
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.sha256(content).digest()
 
 
 def save_whole(value: Any, path: Path) -> None:

@@ -9,6 +9,7 @@ from geoxai.config import Config, ConfigError
 from geoxai.pipeline.damage import Damage, find_damage, suspicious
 from geoxai.pipeline.fingerprints import changed
 from geoxai.pipeline.ledger import STAGE, Ledger, StageEntry
+from geoxai.pipeline.ownership import refuse_another
 from geoxai.pipeline.units import describe
 from geoxai.pipeline.workspace import Workspace, bind, check_skeletons, is_done, upstream
 from geoxai.stages.stage import LazyStage, OutputStage
@@ -61,6 +62,7 @@ def plan(config: Config) -> Plan:
         What ``run`` would refuse: unknown variables, dims that do not fit between stages, unreadable files.
     """
     workspace = bind(config)
+    refuse_another(workspace, config.stages)
     damaged = _damaged(workspace)
     compute = config.compute
     executor = f"{compute.executor}, {compute.threads_per_worker} thread a worker, device {workspace.device}"

@@ -20,6 +20,7 @@ from geoxai.pipeline.damage import discard, find_damage, suspicious
 from geoxai.pipeline.executors import Executor, executor
 from geoxai.pipeline.ledger import Ledger, StageEntry
 from geoxai.pipeline.lock import locked
+from geoxai.pipeline.ownership import refuse_another
 from geoxai.pipeline.progress import Report, progress
 from geoxai.pipeline.record import Record, run_log
 from geoxai.pipeline.reporting import write_report
@@ -103,6 +104,7 @@ def run(
         workspace = bind(config)
         run_dir = workspace.run_dir
         with locked(run_dir):
+            refuse_another(workspace, chosen, forced)
             return _locked_run(workspace, chosen, forced, _command(config, only), debug)
     except GeoxaiError as error:
         return RunResult(error.exit_code, str(error), run_dir)

@@ -202,3 +202,35 @@ def test_losses_that_fall_late_or_rise_a_little_do_not_stop():
     for loss in (5.0, 999.0, 1e-9):
         refuse_divergence(7, {"training": loss, "validation": 1e9}, 0.1, x, x)
     refuse_divergence(7, {"training": 1.0}, 0.0, x, x)
+
+
+@pytest.mark.parametrize("how", ["emptied", "truncated", "flipped", "no zip", "swapped", "one byte more"])
+def test_a_damaged_checkpoint_is_said_and_not_taken_up(tmp_path, caplog, how):
+    recipe, path, seen = Recipe(epochs=4, checkpoint_every=2), tmp_path / "c.pt", []
+    a, ga = net()
+    train(a, data(), recipe, ga, task="classification", checkpoint=path)
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(flipped) // 2] ^= 1
+    if how == "swapped":
+        other, go = net(seed=1)
+        path.unlink()
+        train(other, data(), recipe, go, task="classification", checkpoint=path)
+    else:
+        path.write_bytes(
+            {
+                "emptied": b"",
+                "truncated": whole[:1000],
+                "flipped": flipped,
+                "no zip": b"x" * 99,
+                "one byte more": whole + b"x",
+            }[how]
+        )
+    b, gb = net()
+    train(
+        b, data(), recipe, gb, task="classification", checkpoint=path, on_epoch=lambda epoch, loss: seen.append(epoch)
+    )
+    assert len(seen) == 4
+    (told,) = caplog.messages
+    assert told.startswith(f"the checkpoint {path} is {'of another training' if how == 'swapped' else 'damaged'}")
+    assert all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters()))
