@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -151,7 +152,8 @@ def _recurring(month: np.ndarray, wide: np.ndarray) -> set[int]:
     """The gaps from one month of the year to another, equally long, that are there in at least half of the years."""
     gaps = [(int(month[i] % 12), int(month[i + 1] - month[i])) for i in wide]
     least = max(2.0, (month[-1] // 12 - month[0] // 12) / 2)
-    return {int(i) for i, gap in zip(wide, gaps) if gaps.count(gap) >= least}
+    counts = Counter(gaps)
+    return {int(i) for i, gap in zip(wide, gaps) if counts[gap] >= least}
 
 
 def _seconds(steps: np.ndarray) -> np.ndarray:

@@ -72,7 +72,7 @@ def latitude_longitude(
     """
     pairs: dict[Pair, Hashable] = {}
     for field in fields:
-        lat, lon = (given.get(axis) or axis_of(ds, field, axis, source) for axis in ("lat", "lon"))
+        lat, lon = (_given(ds, field, given.get(axis)) or axis_of(ds, field, axis, source) for axis in ("lat", "lon"))
         if lat is not None and lon is not None:
             pairs.setdefault((lat, lon), field)
     grids = {pair: field for pair, field in pairs.items() if _is_grid(ds, *pair)}
@@ -93,10 +93,7 @@ def axis_of(ds: xr.Dataset, field: Hashable, axis: str, source: str) -> Hashable
     """The variable that is an axis (``lat``, ``lon`` or ``time``) of a field: by units and standard name, else name."""
     variable = ds[field].variable
     dims = [dim for dim in variable.dims if dim in ds.variables]
-    said = " ".join(
-        str(variable.encoding.get(key, variable.attrs.get(key, ""))) for key in ("coordinates", "grid_mapping")
-    )
-    listed = [name for name in said.split() if name in ds.variables]
+    listed = _listed(ds, field)
     lying = [
         name
         for name, other in ds.variables.items()
@@ -111,6 +108,22 @@ def axis_of(ds: xr.Dataset, field: Hashable, axis: str, source: str) -> Hashable
             if usable:
                 return _one(usable, axis, source)
     return None
+
+
+def _listed(ds: xr.Dataset, field: Hashable) -> list[Hashable]:
+    """The variables that the attributes of a field name as its coordinates."""
+    variable = ds[field].variable
+    keys = ("coordinates", "grid_mapping")
+    said = " ".join(str(variable.encoding.get(key, variable.attrs.get(key, ""))) for key in keys)
+    return [name for name in said.split() if name in ds.variables]
+
+
+def _given(ds: xr.Dataset, field: Hashable, name: str | None) -> str | None:
+    """What the user calls latitude or longitude, if it can be that of a field: on its dims, or named by it."""
+    if name is None or name in _listed(ds, field):
+        return name
+    dims = ds[name].dims
+    return name if dims and set(dims) <= set(ds[field].dims) else None
 
 
 def declared(ds: xr.Dataset, name: Hashable, axis: str) -> bool:

@@ -40,6 +40,9 @@ def test_a_satellite_subpoint_is_not_the_latitude_of_an_image(tmp_path: Path) ->
     path = saved(ds, tmp_path / "goes.nc")
     with pytest.raises(InputError, match=r"goes\.nc: a geostationary grid \(projection\)"):
         open_netcdf(path)
+    told = {"lat": "nominal_satellite_subpoint_lat", "lon": "nominal_satellite_subpoint_lon"}
+    with pytest.raises(InputError, match="a geostationary grid"):
+        open_netcdf(path, coordinates=told)
     lat, lon = curvilinear(4, 5)
     lat[0, 0] = lon[0, 0] = np.nan  # off the disk
     ds = ds.assign_coords(lat=(("y", "x"), lat), lon=(("y", "x"), lon))
@@ -207,3 +210,18 @@ def test_latitudes_in_radians_are_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(InputError, match="lat is in 'radians', expected degrees"):
         open_netcdf(saved(ds, tmp_path / "a.nc"))
+
+
+def test_a_rotated_grid_with_its_places_loads(tmp_path: Path) -> None:
+    lat, lon = curvilinear(4, 5)
+    ds = xr.Dataset(
+        {"tas": plane("time", "rlat", "rlon"),
+         "rotated_pole": ((), 0, {"grid_mapping_name": "rotated_latitude_longitude"})},
+        {"time": TIME, "rlat": ("rlat", np.arange(4.0), {"standard_name": "grid_latitude", "units": "degrees"}),
+         "rlon": ("rlon", np.arange(5.0), {"standard_name": "grid_longitude", "units": "degrees"}),
+         "lat": (("rlat", "rlon"), lat), "lon": (("rlat", "rlon"), lon)},
+    )  # fmt: skip
+    ds["tas"].attrs["grid_mapping"] = "rotated_pole"
+    read = open_netcdf(saved(ds, tmp_path / "a.nc"))
+    assert read["tas"].dims == ("time", "y", "x")
+    np.testing.assert_array_equal(read["lat"], lat)
