@@ -14,19 +14,23 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from geoxai.pipeline.workspace import Workspace
-from geoxai.storage.files import write_json
+from geoxai.storage.files import read_json, write_json
 
 _PACKAGES = ("geoxai", "torch", "numpy", "xarray", "dask", "distributed", "zarr", "netCDF4", "pandas", "pydantic")
 
 
 @dataclass
 class Record:
-    """The account of one run, filled in while it goes on."""
+    """The account of one run, filled in while it goes on.
+
+    ``earlier`` are the warnings of earlier runs with the same numbers: stages that are done do not give theirs again.
+    """
 
     workspace: Workspace
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     warnings: list[str] = field(default_factory=list)
     stages: dict[str, dict[str, Any]] = field(default_factory=dict)
+    earlier: list[str] | None = None
 
     def warn(self, message: str) -> None:
         """Keep a warning once, however many units gave it."""
@@ -34,9 +38,16 @@ class Record:
         if message not in self.warnings:
             self.warnings.append(message)
 
+    @property
+    def all_warnings(self) -> list[str]:
+        """The warnings of this run, and those of earlier ones that still hold."""
+        return [*(one for one in self.earlier or [] if one not in self.warnings), *self.warnings]
+
     def write(self, exit_code: int | None, message: str) -> None:
         """Write ``run.json`` as things stand; ``exit_code`` is None while the run goes on."""
         config, now = self.workspace.config, datetime.now(UTC)
+        if self.earlier is None:
+            self.earlier = _warnings_before(self.workspace)
         write_json(
             self.workspace.run_dir / "run.json",
             {
@@ -58,9 +69,16 @@ class Record:
                 "torch_build": _torch_build(),
                 "compute": config.resolved()["compute"] | {"device": self.workspace.device},
                 "stages": self.stages,
-                "warnings": self.warnings,
+                "warnings": self.all_warnings,
             },
         )
+
+
+def _warnings_before(workspace: Workspace) -> list[str]:
+    """The warnings in ``run.json``, if it is of a run that gave the same numbers."""
+    before = read_json(workspace.run_dir / "run.json") or {}
+    same = before.get("config_hash") == workspace.science_hash()
+    return [str(one) for one in before.get("warnings", [])] if same else []
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from geoxai.pipeline import experiment
 from geoxai.pipeline.ledger import Ledger
 from geoxai.pipeline.record import Record
 from geoxai.pipeline.workspace import Workspace, fit_store
@@ -19,18 +20,23 @@ def write_report(workspace: Workspace, record: Record, exit_code: int, message: 
     """Write ``report.html`` from the ledger, the summaries and the figures as they are now."""
     config, run_dir = workspace.config, workspace.run_dir
     facts: dict[str, Any] = read_json(run_dir / "run.json") or {}
+    summaries = {name: found for name in config.stages if (found := read_json(run_dir / f"{name}.json"))}
     report = Report(
         title=config.name,
         status=_STATUS.get(exit_code, "failed"),
         message=config.masked(message),
         started=facts.get("started", ""),
         seconds=facts.get("seconds"),
+        asked=experiment.asked(workspace, summaries),
+        skill=experiment.skill(workspace, summaries),
+        losses=experiment.losses(workspace),
+        shares=experiment.shares(workspace, summaries),
+        accounts=experiment.accounts(workspace, summaries),
+        left_out=experiment.left_out(workspace, summaries),
         stages=tuple(_line(workspace, record, name) for name in config.stages),
-        warnings=tuple(record.warnings),
-        figures=tuple(
-            file for name in config.stages for file in _files(workspace, name) if file.parent.name == "figures"
-        ),
-        summaries={name: found for name in config.stages if (found := read_json(run_dir / f"{name}.json"))},
+        warnings=tuple(record.all_warnings),
+        figures=tuple(file for name in config.stages for file in _files(workspace, name) if _is_figure(file, run_dir)),
+        summaries=summaries,
         stores=tuple(_stores(workspace)),
         config=config.masked(config.text),
         provenance={
@@ -59,6 +65,11 @@ def _line(workspace: Workspace, record: Record, name: str) -> StageLine:
     )
 
 
+def _is_figure(file: Path, run_dir: Path) -> bool:
+    """Whether a file is shown in the report, not opened by its readers."""
+    return file.is_relative_to(run_dir / "figures")
+
+
 def _files(workspace: Workspace, name: str) -> list[Path]:
     """The files that an output stage wrote."""
     if not isinstance(workspace.stage(name), OutputStage):
@@ -72,7 +83,7 @@ def _stores(workspace: Workspace) -> list[Store]:
         Store(str(file.relative_to(workspace.run_dir)), f"written by {name}", _groups(workspace, name))
         for name in workspace.config.stages
         for file in _files(workspace, name)
-        if file.exists() and file.parent.name != "figures" and file.is_relative_to(workspace.run_dir)
+        if file.exists() and not _is_figure(file, workspace.run_dir) and file.is_relative_to(workspace.run_dir)
     ]
     for name, stage in workspace.config.stages.items():
         path = workspace.run_dir / f"{name}.zarr"

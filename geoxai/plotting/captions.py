@@ -48,7 +48,7 @@ def caption(field: xr.DataArray, attrs: Mapping[str, Any], networks: str, notes:
     """
     label = field_label(field)
     sentences = [f"{label[:1].upper()}{label[1:]}."]
-    if "method" in attrs and (method := _method(attrs)):
+    if "method" in attrs and (method := method_words(attrs)):
         sentences.append(f"{method[0].upper()}{method[1:]}.")
     if "target" in attrs and "target" not in field.coords:
         sentences.append(f"Explained: {explained(attrs)}.")
@@ -106,7 +106,8 @@ def _reference(text: str) -> str:
     return str(given)
 
 
-def _method(attrs: Mapping[str, Any]) -> str:
+def method_words(attrs: Mapping[str, Any]) -> str:
+    """The method of a store in words: ``layer-wise relevance propagation, rules epsilon_plus``."""
     method = str(attrs["method"])
     named = _METHODS.get(method, words(method))
     rules = attrs.get("rules")

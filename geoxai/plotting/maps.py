@@ -65,6 +65,7 @@ def plot_maps(
     title: str | None = None,
     label: str | None = None,
     columns: int | None = None,
+    narrow: bool = False,
 ) -> MapFigure:
     """Draw a field as maps with coastlines, one panel per value of one or two dims.
 
@@ -97,6 +98,8 @@ def plot_maps(
         Over the figure, and beside the colour bar (default: ``long_name`` and ``units`` of the data).
     columns
         Panels side by side. Default: as the second of two dims says, or so that the figure is neither strip nor tower.
+    narrow
+        For a phone: one panel below the other, none wider than 3.3 inches.
 
     Raises
     ------
@@ -110,9 +113,9 @@ def plot_maps(
     scale = color_scale(values, limits, vmin, vmax, cmap, absolute=is_absolute(data))
     lines = None if contours is None else Contours.of(contours, chosen, levels)
     below = [label if label is not None else field_label(data), *([lines.legend] if lines is not None else [])]
-    rows, across = _grid_of(chosen, columns, window.shape)
+    rows, across = _grid_of(chosen, 1 if narrow else columns, window.shape)
     headings = chosen.titles()
-    page, headings, title, below = _page(rows, across, window.shape, title, headings, below)
+    page, headings, title, below = _page(rows, across, window.shape, title, headings, below, 3.3 if narrow else 6.6)
 
     figure = MapFigure(figsize=(page.width, page.height), facecolor="white")
     FigureCanvasAgg(figure)
@@ -171,18 +174,18 @@ def _grid_of(panels: Panels, columns: int | None, shape: float) -> tuple[int, in
 
 
 def _page(
-    rows: int, columns: int, shape: float, title: str | None, headings: list[str], below: list[str]
+    rows: int, columns: int, shape: float, title: str | None, headings: list[str], below: list[str], most: float
 ) -> tuple[Page, list[str], str | None, list[str]]:
     """The page, and headings, title and the notes below wrapped to its width."""
     width = {1: 6.6, 2: 4.3, 3: 3.3}.get(columns, 2.6)
-    width = max(min(width, {1: 5.6}.get(rows, 4.2) / shape), 1.6)
+    width = min(max(min(width, {1: 5.6}.get(rows, 4.2) / shape), 1.6), most)
     page = Page(rows, columns, width, width * shape, 0)
     headings = [_wrapped(heading, width, 8.5) for heading in headings]
     title = None if title is None else _wrapped(title, page.width, 10.5)
     below = [_wrapped(note, page.width, 8.5) for note in below]
-    most = max((heading.count("\n") + 1 for heading in headings if heading), default=0)
+    tallest = max((heading.count("\n") + 1 for heading in headings if heading), default=0)
     lines = tuple(note.count("\n") + 1 for note in below)
-    page = replace(page, title=0 if title is None else title.count("\n") + 1, headings=most, notes=lines)
+    page = replace(page, title=0 if title is None else title.count("\n") + 1, headings=tallest, notes=lines)
     return page, headings, title, below
 
 

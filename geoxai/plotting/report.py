@@ -12,7 +12,9 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined, Template
 
-from geoxai.plotting.tables import blocks_of, show
+from geoxai.plotting.charts import Comparison, LineChart, Stacks
+from geoxai.plotting.glossary import GLOSSARY
+from geoxai.plotting.tables import Table, blocks_of, show
 
 
 @dataclass(frozen=True)
@@ -46,10 +48,12 @@ class Store:
 
 @dataclass(frozen=True)
 class Report:
-    """What a report tells, in the order in which it tells it.
+    """What a report says, in the order in which it says it.
 
-    ``status`` is one word or two (``complete``, ``partial``, ``failed``), ``message`` a sentence about it. ``figures``
-    are PNG files, put into the page, or others, only named; ``summaries`` are the ``<stage>.json`` of each stage.
+    ``status`` is one word or two (``complete``, ``partial``, ``failed``), ``message`` a sentence about it; ``asked`` is
+    what the experiment asks, as (term, words). ``figures`` are PNG files, put into the page with the caption in the
+    text file beside each and its narrow copy for phones, or others, only named; ``summaries`` are the ``<stage>.json``
+    of each stage.
     """
 
     title: str
@@ -57,6 +61,12 @@ class Report:
     message: str = ""
     started: str = ""
     seconds: float | None = None
+    asked: tuple[tuple[str, str], ...] = ()
+    skill: tuple[Comparison, ...] = ()
+    losses: tuple[LineChart, ...] = ()
+    shares: tuple[tuple[str, tuple[Comparison, ...]], ...] = ()
+    accounts: tuple[Stacks, ...] = ()
+    left_out: tuple[tuple[str, Table], ...] = ()
     stages: tuple[StageLine, ...] = ()
     warnings: tuple[str, ...] = ()
     figures: tuple[Path, ...] = ()
@@ -68,8 +78,9 @@ class Report:
 
 def render_report(report: Report) -> str:
     """The report as one HTML page that needs no other file and no network."""
-    images = [(path.stem, _data_uri(path)) for path in report.figures if path.suffix == ".png" and path.is_file()]
-    others = [path.name for path in report.figures if path.suffix != ".png"]
+    pictures = [path for path in report.figures if path.suffix == ".png" and path.is_file()]
+    images = [_Image.of(path) for path in pictures if path.parent.name != "narrow"]
+    others = [path.name for path in report.figures if path.suffix not in (".png", ".txt")]
     return _template().render(
         report=report,
         duration=duration(report.seconds),
@@ -78,7 +89,28 @@ def render_report(report: Report) -> str:
         others=others,
         summaries=[(stage, blocks_of(summary)) for stage, summary in report.summaries.items() if summary],
         provenance=blocks_of(report.provenance),
+        glossary=GLOSSARY,
     )
+
+
+@dataclass(frozen=True)
+class _Image:
+    """A figure in the page: itself, its copy for narrow screens and its caption."""
+
+    name: str
+    wide: str
+    narrow: str
+    caption: str
+
+    @classmethod
+    def of(cls, path: Path) -> _Image:
+        narrow, text = path.parent / "narrow" / path.name, path.with_suffix(".txt")
+        return cls(
+            path.stem,
+            _data_uri(path),
+            _data_uri(narrow) if narrow.is_file() else "",
+            text.read_text(encoding="utf-8").strip() if text.is_file() else "",
+        )
 
 
 def duration(seconds: float | None) -> str:

@@ -54,7 +54,7 @@ class Maps(OutputStage):
     """Maps with coastlines: panels over one or two dims that share one colour scale.
 
     The figure is `figures/<stage>.png` (and `.pdf`), its caption `figures/<stage>.txt`; `figures/narrow/` has a copy
-    with one panel below the other, which the report shows on a phone. With three dims of panels there is one figure
+    for a phone, one panel below the other. With three dims of panels there is one figure
     for each value of the first, `figures/<stage>.<value>.png`, each with colours of its own. Colours are symmetric
     about 0 where the field has both signs; temperatures that are no anomalies and decibels get a sequential scale.
     Cells without data, such as land, are grey. Several retrained networks are averaged unless `networks: each`.
@@ -173,23 +173,20 @@ class Maps(OutputStage):
         for end, part in self._by_figure(field).items():
             lines = None if contours is None else _alike(contours, part)
             selected = [str(dim) for dim in whole.dims if dim not in part.dims]
-            drawn.append(
-                (end, part, self._figure(part, lines, selected, label), self._narrow(part, lines, selected, label))
-            )
+            figure, narrow = (self._figure(part, lines, selected, label, narrow=narrow) for narrow in (False, True))
+            drawn.append((end, part, figure, narrow))
         for end, part, figure, narrow in drawn:
             paths += self._written(context, end, figure, narrow, self._caption(context, whole, part, figure))
         return paths
 
-    def _written(
-        self, context: Context, end: str, figure: MapFigure, narrow: MapFigure | None, caption: str
-    ) -> list[Path]:
-        """The files of one figure: as asked for, its caption, and a narrow copy of one with panels side by side."""
+    def _written(self, context: Context, end: str, figure: MapFigure, narrow: MapFigure, caption: str) -> list[Path]:
+        """The files of one figure: as asked for, its caption, and its narrow copy."""
         from geoxai.plotting.maps import save_figure
 
         folder, name = context.run_dir / "figures", f"{context.stage}{end}"
         kinds = dict.fromkeys([self.format] if isinstance(self.format, str) else self.format)
         wanted: list[tuple[Path, MapFigure, Format]] = [(folder / f"{name}.{kind}", figure, kind) for kind in kinds]
-        if narrow is not None and "png" in kinds:
+        if "png" in kinds:
             wanted.append((folder / "narrow" / f"{name}.png", narrow, "png"))
         content = {}
         for path, drawn, kind in wanted:
@@ -201,13 +198,6 @@ class Maps(OutputStage):
             with replaced(path) as file:
                 file.write_bytes(data)
         return list(content)
-
-    def _narrow(
-        self, field: xr.DataArray, contours: xr.DataArray | None, selected: list[str], label: str | None
-    ) -> MapFigure | None:
-        """The figure with one panel below the other, where it has more than one beside another."""
-        several = [dim for dim in field.dims if dim not in _space(field) and field.sizes[dim] > 1]
-        return self._figure(field, contours, selected, label, columns=1) if several and self.columns != 1 else None
 
     def _caption(self, context: Context, whole: xr.DataArray, field: xr.DataArray, figure: MapFigure) -> str:
         from geoxai.plotting.captions import caption
@@ -244,7 +234,7 @@ class Maps(OutputStage):
         contours: xr.DataArray | None,
         selected: list[str],
         label: str | None,
-        columns: int | None = None,
+        narrow: bool = False,
     ) -> MapFigure:
         """One figure; where panels have titles of their own, that of the figure is what was ``selected``."""
         from geoxai.plotting.maps import plot_maps
@@ -266,7 +256,8 @@ class Maps(OutputStage):
             cmap=self.cmap,
             title=", ".join(filter(None, (self.title, chosen))) or None,
             label=label,
-            columns=columns or self.columns,
+            columns=self.columns,
+            narrow=narrow,
         )
 
     def _label(self, context: Context, field: xr.DataArray) -> str | None:

@@ -116,8 +116,36 @@ def account_summary(store: xr.Dataset) -> dict[str, Any]:
     """How many values were explained, and the terms of the account as shares of them: median and range over samples
     and networks, by target where there are several, and by split.
     """
-    scalars = store[["target_value", *ACCOUNT, "filled_relevance", "nonpositive_target"]].load()
-    return {"values": _by_split(scalars, _counts), "shares_of_value": _by_split(scalars, _shares)}
+    found = ["target_value", *ACCOUNT, "filled_relevance", "nonpositive_target", "prediction"]
+    scalars = store[found].load()
+    networks = {"networks": scalars.sizes["network"]} if scalars.sizes.get("network", 1) > 1 else {}
+    numbers = {"values": _by_split(scalars, _counts), "shares_of_value": _by_split(scalars, _shares)}
+    return networks | numbers | {"account": _by_predicted_class(scalars)}
+
+
+def _by_predicted_class(scalars: xr.Dataset) -> dict[str, Any]:
+    """The terms of the account as shares of the explained values summed over the samples of each predicted class, or
+    over all where there are no classes; a list over networks.
+    """
+    from geoxai.statistics.flags import flag_classes
+
+    if "target" in scalars.dims:
+        names = map(str, scalars["target"].values)
+        return {name: _by_predicted_class(scalars.isel(target=place)) for place, name in enumerate(names)}
+    classes = flag_classes(scalars["prediction"]) if "flag_values" in scalars["prediction"].attrs else {"all": None}
+    found = {}
+    for name, number in classes.items():
+        members = scalars if number is None else scalars.where(scalars["prediction"] == number)
+        value = members["target_value"].sum("sample")
+        sums = {term: members[term].sum("sample") / value.where(value != 0) for term in ACCOUNT}
+        found[name] = {term.removesuffix("_relevance"): _listed(share.values) for term, share in sums.items()}
+    return found
+
+
+def _listed(values: Any) -> Any:
+    """A number, or a list of them over networks; None where it is NaN."""
+    numbers = [float(value) if value == value else None for value in values.reshape(-1)]
+    return numbers if values.ndim else numbers[0]
 
 
 def _by_split(scalars: xr.Dataset, told: Callable[[xr.Dataset], dict[str, Any]]) -> dict[str, Any]:

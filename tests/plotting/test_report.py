@@ -1,11 +1,14 @@
 """The report stands alone, escapes what users wrote, and puts numbers beside what they compare with."""
 
 import base64
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 
+from geoxai.plotting.charts import line_chart
 from geoxai.plotting.report import Report, StageLine, Store, duration, render_report
+from geoxai.plotting.story import LOSS_COLORS, account, curves_of, left_out, shares, skill
 from geoxai.plotting.tables import Chart, Section, Table, blocks_of, show
 
 PIXEL = base64.b64decode(
@@ -22,8 +25,8 @@ class Page(HTMLParser):
         self.feed(html)
 
     def handle_starttag(self, tag, attrs):
-        self.sources += [value for key, value in attrs if key in ("src", "href")]
-        if tag not in ("meta", "img", "polyline"):
+        self.sources += [value for key, value in attrs if key in ("src", "href", "srcset")]
+        if tag not in ("meta", "img", "polyline", "source"):
             self.open.append(tag)
 
     def handle_startendtag(self, tag, attrs):
@@ -182,3 +185,104 @@ def test_values_as_text(value, text):
 @pytest.mark.parametrize(("seconds", "text"), [(None, ""), (0.04, "0.0 s"), (59.6, "1 min 0 s"), (7500, "2 h 5 min")])
 def test_durations(seconds, text):
     assert duration(seconds) == text
+
+
+CURVES = {"training_loss": [[1.0, 0.5, 0.2], [1.1, 0.6, 0.3]], "validation_loss": [[float("nan")] * 3] * 2}
+
+
+def test_skill_is_shown_beside_simpler_models_with_its_spread():
+    summary = {
+        "networks": [
+            {"seed": n, "train": {"samples": 9, "accuracy": 1.0}, "test": t}
+            for n, t in enumerate([{"samples": 40, "accuracy": 0.9}, {"samples": 40, "accuracy": 0.8}])
+        ],
+        "baselines": {
+            "linear": {"test": {"samples": 40, "accuracy": 0.95}},
+            "majority_class": {"test": {"accuracy": 0.5}},
+        },
+    }
+    chart = skill("network", summary)
+    assert chart is not None
+    assert [(row.label, row.text) for row in chart.rows] == [
+        ("2 networks", "85.0 % (80.0 % to 90.0 %)"),
+        ("linear", "95.0 %"),
+        ("majority class", "50.0 %"),
+    ]
+    assert chart.rows[0].dots == (90.0, 80.0)
+    assert chart.rows[0].spread == (80.0, 90.0)
+    assert chart.note.startswith("40 samples of the test split.")
+    assert skill("network", {"task": "classification"}) is None
+    alone = {"networks": [{"all": {"samples": 3, "rmse": 1.5}}]}
+    assert "No simpler model" in skill("forecast", alone, "K").note
+    assert skill("forecast", alone, "K").rows[0].text == "1.5 K"
+
+
+def test_shares_of_regions_are_shown_beside_their_areas_by_class_and_target():
+    regions = {"nino34": {"relevance_share": [0.3, 0.4], "area_share": 0.02}}
+    (chart,) = shares({"classes": {"el_nino": {"n_used": [5, 6], "regions": regions}}})
+    assert chart.title == "El Niño"
+    assert chart.rows[0].label == "Niño 3.4"
+    assert chart.rows[0].text == "35.0 % (30.0 % to 40.0 %); area 2.0 %"
+    assert chart.rows[0].reference == pytest.approx(100 * 0.02 / float(chart.high.split()[0]) * 100)
+    targets = {'{"box": "nino3"}': 0.1, "3": 0.2}
+    entry = {
+        "n_used": dict.fromkeys(targets, 4),
+        "regions": {"tropics": {"relevance_share": targets, "area_share": 0.3}},
+    }
+    assert [c.title for c in shares({"classes": {"all": entry}})] == ["all, Niño 3", "all, output 3"]
+
+
+def test_the_account_is_a_bar_per_class_and_network_and_negative_terms_go_left():
+    terms = {"bias": [0.5, -0.5], "stabiliser": [0.0, 0.0], "lost": [0.1, None]}
+    chart = account("relevance", {"account": {"el_nino": terms}})
+    assert chart is not None
+    assert [(bar.label, bar.text) for bar in chart.bars] == [
+        ("El Niño, network 0", "map 40.0 %, biases 50.0 %, lost 10.0 %")
+    ]
+    chart = account("relevance", {"account": {"all": {"bias": -0.5, "stabiliser": 0.0, "lost": 0.0}}})
+    (bar,) = chart.bars
+    assert (bar.label, bar.text) == ("all samples", "map 150 %, biases −50.0 %")
+    places = {part.name: (part.left, part.left + part.width) for part in bar.parts}
+    assert places == {"map": (25.0, 100.0), "biases": (0.0, 25.0)}
+    assert (chart.zero, chart.whole) == (25.0, 75.0)
+    nested = {"account": {"3": {"el_nino": {"bias": 0.0, "stabiliser": 0.0, "lost": 0.0}}}}
+    assert account("relevance", nested).bars[0].label == "output 3, El Niño"
+
+
+def test_what_was_left_out_is_said_with_its_reason():
+    table = left_out({"classes": {"el_nino": {"n_used": [5, 5], "n_empty": [0, 3], "n_absent": [0, 0]}}})
+    assert table.rows == (("El Niño", "0 to 3", "no relevance at all, so nothing to divide by"),)
+    assert left_out({"classes": {"el_nino": {"n_used": 5, "n_empty": 0}}}) is None
+
+
+def test_loss_curves_have_one_colour_per_split():
+    chart = line_chart("loss", curves_of(CURVES), LOSS_COLORS)
+    assert [(group.name, len(group.lines), group.text) for group in chart.groups] == [
+        ("training", 2, "last 0.2 to 0.3")
+    ]
+    assert line_chart("loss", curves_of({"training_loss": [[float("nan")]]}), LOSS_COLORS) is None
+
+
+def test_the_page_shows_the_experiment(report, tmp_path):
+    (tmp_path / "maps.txt").write_text("Mean relevance of <el nino>.", encoding="utf-8")
+    (tmp_path / "narrow").mkdir()
+    (tmp_path / "narrow" / "maps.png").write_bytes(PIXEL)
+    chart = skill("network", {"networks": [{"all": {"samples": 3, "accuracy": 0.5}}]})
+    bars = account("relevance", {"account": {"all": {"bias": 0.2, "stabiliser": 0.0, "lost": 0.0}}})
+    lines = line_chart("loss", curves_of(CURVES), LOSS_COLORS)
+    html = render_report(
+        replace(report, asked=(("Data", "sst <1>"),), skill=(chart,), losses=(lines,), accounts=(bars,))
+    )
+    page = Page(html)
+    assert page.open == []
+    assert len(page.sources) == 2  # the figure and its narrow copy
+    for words in (
+        "sst <1>",
+        "Mean relevance of <el nino>.",
+        "network: accuracy",
+        "biases 20.0 %",
+        "What the terms mean",
+    ):
+        assert words in page.text
+    assert html.index("Data") < html.index("How good") < html.index("Figures") < html.index("All numbers")
+    assert html.index("All numbers") < html.index("Provenance")
