@@ -11,8 +11,10 @@ import torch
 import xarray as xr
 
 from geoxai.attribution import Attribution, attribute
+from geoxai.attribution.checks import check_model, check_names, check_options, check_output
 from geoxai.attribution.dependence import depends
 from geoxai.attribution.fields.windows import traced
+from geoxai.attribution.networks import as_callable, blamed
 from geoxai.attribution.reading import PLAIN, Reading
 from geoxai.attribution.result import unaccounted
 from geoxai.attribution.targets import CLASS_TARGETS
@@ -38,9 +40,14 @@ class Adapter(Protocol):
         """An array of the network's input shape back in the order of ``like``."""
 
 
+Array = xr.DataArray | np.ndarray | torch.Tensor
+Inputs = Array | xr.Dataset | tuple[Array, ...]
+_SHORT = {"latitude": "lat", "longitude": "lon"}
+
+
 def explain(
     model: Callable,
-    inputs: xr.DataArray | xr.Dataset,
+    inputs: Inputs,
     method: str = "lrp",
     rules: Any = "alpha1_beta0",
     target: Any = "predicted",
@@ -61,10 +68,13 @@ def explain(
     Parameters
     ----------
     model
-        A torch module in eval mode (or an exported program's module) on ``device``.
+        A torch module in eval mode on ``device``, an exported program as ``torch.export.load`` gives it, or a Keras
+        model on its torch backend.
     inputs
         First dimension the sample; values as the network sees them, NaN filled. A Dataset for a network of several
-        inputs, in the order of its arguments; where they lie on different grids, with dims of different names.
+        inputs, in the order of its arguments; where they lie on different grids, with dims of different names. Tensors
+        and numpy arrays are taken too, a tuple of them for several inputs; their dims are ``sample``, ``dim_1``, ...
+        and have no coordinates.
     method, rules, options
         As in ``geoxai.attribution.attribute``, such as ``output``, ``window``, ``layers`` and ``flat_below``.
     target
@@ -108,13 +118,19 @@ def explain(
     OptionError, InputError, GeoxaiError
         As ``attribute``; InputError also where the inputs hold NaN or a dimension does not fit.
     """
+    check_names(options, attribute, explain)
+    check_options(method, options.get("start", "logit"), batch_size)
+    check_output(options.get("output"))
+    model = as_callable(model)
+    check_model(model)
     arrays = _arrays(inputs)
     first = next(iter(arrays.values()))
     dtype = _dtype(model, device)
     adapters = _by_input(adapter, arrays)
     tensors = tuple(_to_network(array, adapters[name], dtype, device) for name, array in arrays.items())
     labels, classes = _labels_and_classes(first, labels, classes, target)
-    batch_size = batch_size or max(1, CELLS_PER_BATCH // max(t[0].numel() for t in tensors))
+    if batch_size is None:
+        batch_size = max(1, CELLS_PER_BATCH // max(1, *(t[0].numel() for t in tensors)))
     reading = Reading(options.get("output"), options.get("sample_axis", 0))
     result = attribute(
         model,
@@ -170,29 +186,58 @@ def _check_account(result: Attribution, dtype: torch.dtype) -> None:
         )
 
 
-def _arrays(inputs: xr.DataArray | xr.Dataset) -> dict[str, xr.DataArray]:
+def _arrays(inputs: Inputs) -> dict[str, xr.DataArray]:
     """The network's inputs by the names their relevances get."""
-    if isinstance(inputs, xr.DataArray):
-        arrays = {"relevance": inputs}
-    else:
+    if isinstance(inputs, xr.Dataset):
         arrays = {f"relevance_{name}": array for name, array in inputs.data_vars.items()}
+    elif isinstance(inputs, tuple):
+        named = [_named(one, f"_{place}") for place, one in enumerate(inputs)]
+        arrays = {f"relevance_{one.name or place}": one for place, one in enumerate(named)}
+        if len(arrays) < len(named):
+            raise InputError(f"two of the inputs have one name: {', '.join(str(one.name) for one in named)}")
+    else:
+        arrays = {"relevance": _named(inputs)}
     if not arrays:
-        raise InputError("the inputs are a Dataset without variables")
+        raise InputError("the inputs are empty: a Dataset without variables, or an empty tuple")
     for name, array in arrays.items():
+        told = "the input" if name == "relevance" else f"input {name.removeprefix('relevance_')!r}"
         if array.ndim < 2:
-            raise InputError(
-                f"{array.name or name} has dims {array.dims}, expected the sample dim and at least one more"
-            )
+            raise InputError(f"{told} has dims {array.dims}, expected the sample dim and at least one more")
+        for dim, size in array.sizes.items():
+            if not size:
+                raise InputError(f"{told} has no {dim}: its sizes are {dict(array.sizes)}", fix="give one at least")
     return arrays
+
+
+def _named(inputs: Any, end: str = "") -> xr.DataArray:
+    """One input with dims; an array without names gets ``sample``, ``dim_1``, ... and no coordinates."""
+    if isinstance(inputs, xr.DataArray):
+        return inputs
+    if isinstance(inputs, torch.Tensor):
+        inputs = inputs.detach().cpu().numpy()
+    if not isinstance(inputs, np.ndarray):
+        raise InputError(
+            f"the inputs are a {type(inputs).__name__}, expected a DataArray, a Dataset, a tensor or an array",
+            fix="give several inputs as a Dataset, or as a tuple" if isinstance(inputs, list) else None,
+        )
+    return xr.DataArray(inputs, dims=("sample", *(f"dim_{axis}{end}" for axis in range(1, inputs.ndim)))[: inputs.ndim])
 
 
 def _dtype(model: Callable, device: str) -> torch.dtype:
     """The floating dtype of the network's weights, which must be on ``device``."""
+    try:
+        wanted = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise OptionError(
+            f"unknown device {device!r}", fix="there are: cpu, cuda, cuda:<number>, mps", option="device"
+        ) from error
+    if wanted.type == "cuda" and not torch.cuda.is_available():
+        raise OptionError("device is 'cuda', and torch finds no GPU here", fix="device='cpu'", option="device")
     weights = [*model.parameters(), *model.buffers()] if isinstance(model, torch.nn.Module) else []
     weights = [w for w in weights if w.is_floating_point()]
     if not weights:
         return torch.float32
-    if weights[0].device.type != torch.device(device).type:
+    if weights[0].device.type != wanted.type:
         raise OptionError(
             f"the network is on {weights[0].device}, not on {device}",
             fix=f"move it: model.to({device!r})",
@@ -250,6 +295,11 @@ def _masked(
         like = arrays[name]
         dims = ("target", *like.dims) if several else like.dims
         valid = valids[name]
+        if valid is not None and not isinstance(valid, xr.DataArray):
+            raise InputError(
+                f"valid is a {type(valid).__name__}, expected a DataArray with some of the dims "
+                f"{', '.join(map(str, like.dims))}"
+            )
         if valid is not None:
             extra = set(valid.dims) - set(like.dims)
             if extra or any(valid.sizes[d] != like.sizes[d] for d in valid.dims):
@@ -290,9 +340,28 @@ def _on_output(
     targets = target if isinstance(target, list) else [target]
     if not any(isinstance(t, Mapping) for t in targets):
         return target
-    grid = output_grid(_output_shape(model, tensors, batch, reading), like, adapter, channels)
+    like = _with_degrees(like, [t for t in targets if isinstance(t, Mapping)])
+    with blamed(model, tensors, reading.sample_axis):
+        shape = _output_shape(model, tensors, batch, reading)
+    grid = output_grid(shape, like, adapter, channels)
     placed = [place_on_output(t, grid) if isinstance(t, Mapping) else t for t in targets]
     return placed if isinstance(target, list) else placed[0]
+
+
+def _with_degrees(like: xr.DataArray, targets: Sequence[Mapping]) -> xr.DataArray:
+    """Inputs whose cells have ``lat`` and ``lon``, where a target needs these."""
+    like = like.rename(
+        {long: short for long, short in _SHORT.items() if long in like.coords and short not in like.coords}
+    )
+    needs = any(kind in target for target in targets for kind in ("point", "box", "polygon"))
+    if needs and not {"lat", "lon"} <= set(like.coords):
+        dims = ", ".join(map(str, like.dims))
+        raise InputError(
+            f"a target in degrees needs the coordinates lat and lon, the inputs have dims {dims} and coordinates "
+            f"{', '.join(map(str, like.coords)) or 'none'}",
+            fix="name them: inputs.rename(y='lat', x='lon') where y and x are degrees; or give the pixel's index",
+        )
+    return like
 
 
 def _output_shape(model: Callable, tensors: tuple[torch.Tensor, ...], batch: int, reading: Reading) -> tuple[int, ...]:

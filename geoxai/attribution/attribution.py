@@ -17,7 +17,9 @@ from geoxai.attribution.checks import (
     check_inputs,
     check_labels,
     check_model,
+    check_names,
     check_options,
+    check_output,
     check_precision,
     check_values,
 )
@@ -29,6 +31,7 @@ from geoxai.attribution.lrp.layers import layer_output
 from geoxai.attribution.lrp.ledger import Ledger
 from geoxai.attribution.lrp.presets import RuleList
 from geoxai.attribution.lrp.weights import WeightCache
+from geoxai.attribution.networks import as_callable, blamed
 from geoxai.attribution.reading import PLAIN, Reading
 from geoxai.attribution.reference import Reference, reference_of
 from geoxai.attribution.result import Attribution, approximate, first_samples, joined
@@ -74,7 +77,8 @@ def attribute(
     Parameters
     ----------
     model
-        A ``torch.nn.Module`` in eval mode, an exported program's module, or any function of torch operations.
+        A ``torch.nn.Module`` in eval mode, an exported program or its module, a Keras model on its torch backend, or
+        any function of torch operations.
     x
         Input (N, ...) of floats, samples first; a tuple for a network of several inputs. Weights are used as they are:
         ``x`` must be on their device.
@@ -131,8 +135,11 @@ def attribute(
         Relevance would have to cross an operation without a rule; the message names operation, module, shape and
         remedy.
     """
+    check_names(options, attribute)
     check_options(method, start, batch_size)
+    check_output(output)
     inputs = check_inputs(x)
+    model = as_callable(model)
     check_model(model)
     check_depth(method, window, layers, flat_below)
     check_precision(method, precision)
@@ -141,7 +148,8 @@ def attribute(
         raise OptionError(f"method {method!r}: {unknown('option', next(iter(options)), ['target', 'score', 'start'])}")
     label_array = check_labels(labels, len(inputs[0]))
     reading = Reading(output, sample_axis)
-    compared = reference_of(reference, model, inputs, start, reading)
+    with blamed(model, inputs, sample_axis):
+        compared = reference_of(reference, model, inputs, start, reading)
     question = Question(target, score, None, None if classes is None else tuple(classes), compared)
     depth = Depth(tuple(layers), flat_below)
     windows = None
@@ -159,9 +167,10 @@ def attribute(
         piece = tuple(_filled(a[rows], batch) if fixed_batch else a[rows] for a in inputs)
         asked = question if label_array is None else replace(question, labels=_filled(label_array[rows], len(piece[0])))
 
-        part = None if windows is None else _explain_windows(windows, piece[0], question, rows, explain)
-        if part is None:
-            part = explain(piece, asked, rows)
+        with blamed(model, piece, sample_axis):
+            part = None if windows is None else _explain_windows(windows, piece[0], question, rows, explain)
+            if part is None:
+                part = explain(piece, asked, rows)
         parts.append(first_samples(part, rows.stop - rows.start, question.several))
         cache.forget_computed()
     whole = joined(parts, question.several)
@@ -192,10 +201,14 @@ def rule_table(
 
     Without ``target`` relevance starts at all outputs. Raises as ``attribute`` does.
     """
+    check_names(options, rule_table)
+    check_output(output)
     inputs = tuple(a[:1] for a in check_inputs(x))
+    model = as_callable(model)
     check_model(model)
     rule_list = parse_rules(rules, **options)
-    recorded = engine.forward(model, inputs, WeightCache(), start, rule_list, Reading(output, sample_axis))
+    with blamed(model, inputs, sample_axis):
+        recorded = engine.forward(model, inputs, WeightCache(), start, rule_list, Reading(output, sample_axis))
     if target is None:
         target = torch.ones(recorded.output.values.shape[1:])
     (objective, *_) = Question(target).objectives(recorded.output, slice(0, 1))

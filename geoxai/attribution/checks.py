@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields
+from inspect import Parameter, signature
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +13,8 @@ import torch
 from torch import Tensor
 
 from geoxai.attribution import gradients
+from geoxai.attribution.lrp import RULES
+from geoxai.attribution.networks import is_keras
 from geoxai.errors import GeoxaiError, InputError, OptionError
 from geoxai.names import unknown
 
@@ -23,8 +28,33 @@ def check_options(method: str, start: str, batch_size: int | None) -> None:
     for option, value, known in (("method", method, METHODS), ("start", start, STARTS)):
         if value not in known:
             raise OptionError(unknown(option, str(value), known), option=option)
-    if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
+    whole = isinstance(batch_size, int) and not isinstance(batch_size, bool)
+    if batch_size is not None and (not whole or batch_size < 1):
         raise OptionError(f"batch_size must be a positive integer, found {batch_size!r}", option="batch_size")
+
+
+def check_names(options: Iterable[str], *functions: Callable) -> None:
+    """Refuse an option that neither the functions nor any rule have, with the nearest that one of them has."""
+    rules = {field.name for rule in RULES.values() for field in fields(rule)} | {"norm"}
+    named = {
+        name
+        for function in functions
+        for name, parameter in signature(function).parameters.items()
+        if parameter.kind not in (Parameter.VAR_KEYWORD, Parameter.VAR_POSITIONAL)
+    }
+    for option in options:
+        if option not in rules | named:
+            raise OptionError(unknown("option", option, rules | named), option=option)
+
+
+def check_output(output: Any) -> None:
+    """Refuse a list where a tuple of keys and indices says which output is meant."""
+    if isinstance(output, list):
+        raise OptionError(
+            f"output is the list {output!r}, expected an index, a key, or a tuple of these",
+            fix=f"output={tuple(output)!r}",
+            option="output",
+        )
 
 
 def check_depth(method: str, window: str, layers: Any, flat_below: Any) -> None:
@@ -40,7 +70,16 @@ def check_depth(method: str, window: str, layers: Any, flat_below: Any) -> None:
 
 def check_inputs(x: Any) -> tuple[Tensor, ...]:
     """The inputs as tensors: floats, finite, samples first, as many in each."""
-    inputs = tuple(torch.as_tensor(a) for a in (x if isinstance(x, tuple) else (x,)))
+    given = x if isinstance(x, tuple) else (x,)
+    for one in given:
+        if not isinstance(one, Tensor | np.ndarray):
+            raise InputError(
+                f"the input is a {type(one).__name__}, expected a tensor or an array with samples first",
+                fix="give several inputs as a tuple, (a, b)" if isinstance(one, list) else None,
+            )
+    if not given:
+        raise InputError("the input is an empty tuple, expected a tensor for each input of the network")
+    inputs = tuple(map(torch.as_tensor, given))
     for tensor in inputs:
         if not tensor.is_floating_point():
             raise InputError(
@@ -71,9 +110,16 @@ def check_model(model: Any) -> None:
             "TorchScript hides its operations and cannot be explained",
             fix="export the original module with torch.export.export(model, (example,)) and explain program.module()",
         )
+    if isinstance(model, type):
+        raise OptionError(f"the network is the class {model.__name__}", fix=f"make one: {model.__name__}(...)")
     if not callable(model):
-        raise OptionError(f"the network is a {type(model).__name__}, which cannot be called")
-    if not isinstance(model, torch.nn.Module) or isinstance(model, torch.fx.GraphModule):
+        raise OptionError(
+            f"the network is a {type(model).__name__}, which cannot be called",
+            fix="geoxai.models.load.load_network(path).module reads one from a file"
+            if isinstance(model, str | Path)
+            else "give a torch module, an exported program, a Keras model or a function of tensors",
+        )
+    if is_keras(model) or not isinstance(model, torch.nn.Module) or isinstance(model, torch.fx.GraphModule):
         return  # exported modules cannot be switched; their operations say themselves whether they train
     training = [name or type(model).__name__ for name, module in model.named_modules() if module.training]
     if training:

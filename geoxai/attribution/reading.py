@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from geoxai.attribution.networks import call
 from geoxai.errors import OptionError
 
 
@@ -26,7 +27,7 @@ class Reading:
         """The output to explain, samples first."""
         if self.sample_axis:
             inputs = [torch.movedim(x, 0, self.sample_axis) for x in inputs]
-        found = model(*inputs)
+        found = call(model, inputs)
         for key in self.output if isinstance(self.output, tuple) else (self.output,) if self.output is not None else ():
             found = _part(found, key)
         while isinstance(found, tuple | list) and len(found) == 1 and self.output is None:

@@ -187,6 +187,12 @@ def coefficients_of(target: Any, values: Tensor, rows: slice) -> Tensor:
     if isinstance(target, int | np.integer):
         return _at(values, [(int(target),)] * samples)
     if isinstance(target, tuple):
+        if not all(isinstance(i, int | np.integer) and not isinstance(i, bool) for i in target):
+            raise OptionError(
+                f"target {target!r} is not an index: it holds more than whole numbers",
+                fix="several targets are a list, [a, b]; one index is a tuple of whole numbers",
+                option="target",
+            )
         return _at(values, [tuple(int(i) for i in target)] * samples)
     if not isinstance(target, np.ndarray | Tensor):
         raise OptionError(

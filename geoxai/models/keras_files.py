@@ -98,7 +98,7 @@ def as_called(network: Any) -> Any:
             taken = {name: inputs[_place(tensor, listed)] for name, tensor in wanted.items()}
         return kind.__call__(self, taken, training=False)
 
-    object.__setattr__(network, "__class__", type(kind.__name__, (kind,), {"__call__": call}))
+    object.__setattr__(network, "__class__", type(kind.__name__, (kind,), {"__call__": call, "takes_arguments": True}))
     return network
 
 

@@ -29,12 +29,12 @@ class Networks:
     ----------
     modules
         In evaluation mode, their weights frozen; output ``(sample, class)`` logits, ``(sample, 1)`` or ``(sample)``
-        one logit or value, or images.
+        one logit or value, ``(sample, value)`` several values, or images.
     adapter
         From samples to what the modules take, and back; for modules of several inputs one for each, by the name that
         the samples give it, in the order of the modules' arguments.
     task
-        ``classification``, ``regression`` (one value per sample) or ``image``.
+        ``classification``, ``regression`` (one value per sample, or several that are explained by index) or ``image``.
     classes
         Names of the classes in the order of the outputs; two for a network of one logit, the second for positive
         logits.
@@ -136,7 +136,7 @@ def predict(
         inputs.
     """
     members = [member_outputs(networks, module, inputs, batch_size, device) for module in networks.modules]
-    refuse_steps(members[0])
+    refuse_steps(networks, members[0])
     outputs = np.stack(members) if networks.dims else members[0]
     if networks.task != "classification":
         return _dataset(networks, inputs, {"prediction": outputs})
@@ -180,10 +180,10 @@ def member_outputs(
     batch_size: int = 64,
     device: str = "cpu",
 ) -> np.ndarray:
-    """One network's raw outputs: ``(sample, output)`` float64 logits or probabilities, ``(sample)`` values, or images.
+    """One network's raw outputs: ``(sample, output)`` float64 logits or probabilities, values, or images.
 
-    Images come as ``(sample[, step], target_channel, lat, lon)`` in the orientation of the inputs, of several the
-    first.
+    Values come as ``(sample)``, several of a sample as ``(sample, value)``; images as ``(sample[, step],
+    target_channel, lat, lon)`` in the orientation of the inputs, of several the first.
 
     Raises
     ------
@@ -212,8 +212,17 @@ def check_inputs(networks: Networks, inputs: xr.DataArray | xr.Dataset) -> np.nd
     return member_outputs(networks, networks.modules[0], xr.zeros_like(inputs.isel(sample=slice(0, 1))))
 
 
-def refuse_steps(outputs: np.ndarray) -> None:
-    """Refuse outputs, as ``member_outputs`` gives them, with time steps: predictions have no place for them."""
+def refuse_steps(networks: Networks, outputs: np.ndarray) -> None:
+    """Refuse outputs, as ``member_outputs`` gives them, that predictions have no place for: time steps of images, and
+    several values of a sample.
+    """
+    if networks.task == "regression" and outputs.ndim == 2:
+        raise OptionError(
+            f"the network has {outputs.shape[1]} values per sample; these can be explained (target: 0, 1, ...) but not "
+            "stored as predictions or compared with targets, which are one value per sample",
+            fix="return the one that counts, or explain without predicting",
+            option="model",
+        )
     if outputs.ndim == 5:
         raise OptionError(
             f"the network gives {outputs.shape[1]} time steps of images; these can be explained (target with a step) "
@@ -294,11 +303,7 @@ def _checked(networks: Networks, output: np.ndarray, batch: xr.DataArray) -> np.
                 option="classes",
             )
         if networks.task == "regression":
-            if width != 1:
-                raise OptionError(
-                    f"the network has {width} outputs, a regression has one value per sample", option="task"
-                )
-            output = output[:, 0]
+            output = output[:, 0] if width == 1 else output
     finite = np.isfinite(output).reshape(len(output), -1).all(axis=1)
     if not finite.all():
         worst = batch["sample"].values[~finite][0] if "sample" in batch.coords else int(np.argmin(finite))

@@ -6,11 +6,12 @@ import logging
 import shlex
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from geoxai.config import Config, ConfigError, load
 from geoxai.errors import GeoxaiError, OptionError
@@ -20,6 +21,7 @@ from geoxai.pipeline.damage import discard, find_damage, suspicious
 from geoxai.pipeline.executors import Executor, executor
 from geoxai.pipeline.ledger import Ledger, StageEntry
 from geoxai.pipeline.lock import locked
+from geoxai.pipeline.notebook import assignments, unguarded_line
 from geoxai.pipeline.ownership import refuse_another
 from geoxai.pipeline.progress import Report, progress
 from geoxai.pipeline.record import Record, run_log
@@ -75,7 +77,13 @@ class _Run:
 
 
 def run(
-    config: Config | str | Path, *, only: Sequence[str] = (), force: Sequence[str] = (), debug: bool = False
+    config: Config | str | Path,
+    *,
+    only: Sequence[str] = (),
+    force: Sequence[str] = (),
+    set: Mapping[str, Any] | None = None,  # the name of the option on the command line
+    check: bool = False,
+    debug: bool = False,
 ) -> RunResult:
     """Run a config, doing only the units that are not done yet.
 
@@ -87,17 +95,54 @@ def run(
         Stages to run, together with what they need; all by default.
     force
         Stages to compute anew, together with everything that reads them.
+    set
+        Values that replace those of the file, by their dotted names: ``{"stages.network.seeds": 1}``.
+    check
+        Raise a run that does not end well as a GeoxaiError.
     debug
         Show the traceback of every error; otherwise they stand in ``run.log`` alone.
 
     Returns
     -------
     RunResult
-        Errors do not raise: they are its ``exit_code`` and ``message``.
+        Errors do not raise, unless ``check`` asks for it: they are its ``exit_code`` and ``message``.
+
+    A script that calls this outside of ``if __name__ == "__main__":`` is run in its own process alone, since worker
+    processes would run the script, and so this call, again.
     """
+    result = _run(config, only, force, set or {}, debug)
+    if check and result.exit_code != DONE:
+        raise RunError(result)
+    return result
+
+
+class RunError(GeoxaiError):
+    """A run that did not end well; ``result`` is how it ended."""
+
+    def __init__(self, result: RunResult):
+        super().__init__(result.message)
+        self.result = result
+        self.exit_code = result.exit_code
+
+    def __reduce__(self) -> tuple:
+        return RunError, (self.result,)
+
+
+def _run(
+    config: Config | str | Path, only: Sequence[str], force: Sequence[str], values: Mapping[str, Any], debug: bool
+) -> RunResult:
     run_dir = Path()
     try:
-        config = config if isinstance(config, Config) else load(config)
+        if isinstance(config, Config) and values:
+            raise OptionError("set replaces values of a file, not of a config that is loaded", option="set")
+        config = config if isinstance(config, Config) else load(config, assignments(values))
+        if config.compute.executor != "serial" and (line := unguarded_line()) is not None:
+            log.warning(
+                "%s runs geoxai outside of `if __name__ == '__main__':`, so worker processes would run the script"
+                " again; it runs in this process alone",
+                line,
+            )
+            config = replace(config, compute=config.compute.model_copy(update={"executor": "serial"}))
         chosen = with_upstream(config, _known(config, only, "--only") or list(config.stages))
         forced = _with_downstream(config, _known(config, force, "--force"))
         check_device(config)

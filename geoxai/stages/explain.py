@@ -98,7 +98,8 @@ class Explain(StoredStage):
 
         samples, networks = self._sources(context)
         self._require_target(networks, samples)
-        check_inputs(networks, inputs_of(samples))
+        outputs = check_inputs(networks, inputs_of(samples))
+        self._require_output(networks, 1 if outputs.ndim == 1 else outputs.shape[1])
         return self.layout(context).template
 
     @property
@@ -219,6 +220,17 @@ class Explain(StoredStage):
         """Positions of the samples of the subset."""
         return _positions(samples, self.subset, "subset")
 
+    def _require_output(self, networks: Networks, values: int) -> None:
+        """Refuse the index of a value that the network does not have."""
+        for target in targets_in(self.target) if networks.task == "regression" else ():
+            if isinstance(target, int) and not -values <= target < values:
+                raise OptionError(
+                    f"target {target} is outside of the network's output, which has {values} value"
+                    f"{'' if values == 1 else 's'} per sample",
+                    fix=f"0 to {values - 1}" if values > 1 else "target: 0",
+                    option="target",
+                )
+
     def _require_target(self, networks: Networks, samples: xr.Dataset) -> None:
         """Refuse, before anything is computed, a target that this network does not have."""
         for target in targets_in(self.target):
@@ -317,7 +329,7 @@ class Gradient(Explain):
 
 
 _GRADIENTS = {"plain": "gradient", "squared": "gradient_squared", "times_input": "gradient_x_input"}
-_OUTPUT = {"classification": "classes", "regression": "one value per sample", "image": "images"}
+_OUTPUT = {"classification": "classes", "regression": "values", "image": "images"}
 _OTHER_TARGETS = {
     "regression": "name the output to explain: target: 0",
     "image": "name a place: target: {box: {lat: [30, 40], lon: [250, 260]}}, {point: {lat: 35, lon: 255}} or "

@@ -47,7 +47,7 @@ class Predict(StoredStage):
 
         samples = context.sources["from"]
         networks = context.sources["model"].for_samples(samples)
-        refuse_steps(check_inputs(networks, inputs_of(samples)))
+        refuse_steps(networks, check_inputs(networks, inputs_of(samples)))
         return self.layout(context).template
 
     def layout(self, context: Context) -> Layout:

@@ -173,7 +173,7 @@ def test_a_fixed_batch_is_filled_up(tmp_path):
 
 def test_regression_needs_its_output_named(tmp_path):
     model = networks(task="regression", outputs=1, units="degC")
-    with pytest.raises(OptionError, match="one of classifiers, the network gives one value per sample") as error:
+    with pytest.raises(OptionError, match="one of classifiers, the network gives values") as error:
         build(tmp_path, Lrp(), samples(), model)
     assert error.value.option == "target"
     store = build(tmp_path, Lrp(target=0, rules="epsilon"), samples(), model)

@@ -174,7 +174,6 @@ def test_a_file_of_another_name_is_not_guessed_at(tmp_path):
         ({"layout": ["sample", "lat", "lon"]}, None, "layout", "sst, slp"),
         ({"layout": ["lat", "sample", "lon"]}, None, "layout", "sample first"),
         ({"classes": ["warm", "cold"]}, None, "classes", "cold, warm"),
-        ({"task": "regression"}, None, "task", "2 outputs"),
         ({"scaling": {"sst": {"factor": 2}}}, None, "scaling", "'slp'"),
         ({"scaling": {"sst": {"factor": 2}, "slp": {}, "tas": {}}}, None, "scaling.tas", "tas"),
     ],

@@ -18,6 +18,7 @@ from torch import Tensor
 from geoxai.attribution.calls import names_in
 from geoxai.attribution.lrp.graph import tensors_in
 from geoxai.attribution.lrp.operators import ACTIVATIONS
+from geoxai.attribution.networks import call
 
 LIKE_INPUT = frozenset(ACTIVATIONS) | names_in("batch_norm torch_batch_norm")
 SMOOTH = {"linear": 3, "bilinear": 4, "bicubic": 4, "trilinear": 5}  # ways to interpolate, and axes they take
@@ -39,7 +40,7 @@ def run_blank(model: torch.nn.Module, x: Tensor) -> Any:
     """The network's result. Raises ``Unfollowed`` from whatever the network raises."""
     try:
         with torch.no_grad():
-            return model(x)
+            return call(model, (x,))
     except Stopped:
         raise
     except Exception as error:

@@ -11,6 +11,7 @@ import torch
 from geoxai.attribution.fields import trace as tracing
 from geoxai.attribution.fields.blank import Stopped, Unfollowed
 from geoxai.attribution.fields.trace import Trace
+from geoxai.attribution.networks import as_callable
 from geoxai.errors import GeoxaiError, OptionError
 
 
@@ -70,6 +71,7 @@ def receptive_field(model: torch.nn.Module, input_shape: Sequence[int]) -> Recep
     GeoxaiError
         The network decides by values, or keeps state, and cannot be followed without computing.
     """
+    model = as_callable(model)
     shape = tuple(int(n) for n in input_shape)
     if len(shape) < 3:
         raise OptionError(f"input_shape {shape} must have a sample axis and at least two more", option="input_shape")
