@@ -93,7 +93,7 @@ def _data(workspace: Workspace) -> Iterator[str]:
 
 
 def _samples(workspace: Workspace, name: str, summary: Mapping[str, Any]) -> str:
-    if not summary:
+    if "samples" not in summary and "splits" not in summary:  # a stage of another package may summarise otherwise
         return ""
     years = _years(workspace, name) if workspace.complete(name) else {}
     splits = summary.get("splits") or {"": summary["samples"]}
