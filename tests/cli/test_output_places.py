@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+import xarray as xr
 from typer.testing import CliRunner
 
 from geoxai.cli import app
@@ -141,3 +142,47 @@ class TestOutputs:
             assert check("from: samples}", f"from: samples, path: {path}, outside: true}}").exit_code == 0
         around = check("from: samples}", "from: samples, path: .., outside: true}")
         assert "is the run folder itself or a folder around it" in around.stderr
+
+
+class TestOutsideOutputs:
+    """Files that several runs can write."""
+
+    @staticmethod
+    def run(name, *, path="../shared.nc", keep="[2001, 2002]", folder="out"):
+        Path(f"{name}-{folder}.yaml").write_text(f"""\
+version: 1
+name: {name}
+output: {{dir: {folder}/{name}}}
+compute: {{executor: serial}}
+stages:
+  sst: {{use: load.netcdf, path: "{ROOT}/data_samples/sst_*.nc", time: {keep}}}
+  shared: {{use: write.netcdf, from: sst, path: {path}, outside: true}}
+""")
+        return geoxai_("run", f"{name}-{folder}.yaml")
+
+    def test_what_another_experiment_wrote_is_not_replaced(self):
+        assert self.run("one").exit_code == 0
+        whole = Path("out/shared.nc").read_bytes()
+        other = self.run("two", keep="[2003, 2004]")
+        assert other.exit_code == 2
+        assert "shared.nc was written by the experiment 'one', this one is 'two'; it is not replaced" in other.stderr
+        assert Path("out/shared.nc").read_bytes() == whole
+        assert self.run("one", keep="[2003, 2004]").exit_code == 0  # its own it may replace
+        assert Path("out/shared.nc").read_bytes() != whole
+
+    def test_a_run_is_not_done_where_another_run_of_its_name_has_written(self):
+        assert self.run("one", path="../../shared.nc", folder="a").exit_code == 0
+        assert self.run("one", path="../../shared.nc", folder="b", keep="[2003, 2004]").exit_code == 0
+        again = self.run("one", path="../../shared.nc", folder="a")
+        assert again.exit_code == 0
+        assert "shared: 1 of 1 units" in again.stderr
+        with xr.open_dataset("shared.nc") as shared:
+            assert set(shared["time"].dt.year.values) == {2001, 2002}
+
+    def test_a_stranger_is_not_replaced_nor_a_file_of_another_kind(self):
+        Path("out").mkdir()
+        Path("out/shared.nc").write_text("mine")
+        refused = self.run("one")
+        assert refused.exit_code == 2
+        assert "shared.nc exists and was not written by geoxai" in refused.stderr
+        assert Path("out/shared.nc").read_text() == "mine"

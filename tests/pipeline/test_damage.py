@@ -173,6 +173,25 @@ def test_plan_says_what_is_damaged_and_changes_nothing(fake: Any, finished: tupl
     assert {p: p.read_bytes() for p in fake.run.rglob("*") if p.is_file()} == before
 
 
+def test_damage_that_planning_meets(
+    fake: Any, monkeypatch: pytest.MonkeyPatch, finished: tuple[Path, dict[str, bytes]], capsys: pytest.CaptureFixture
+) -> None:
+    path, good = finished
+
+    def reading(self: Any, context: Any) -> xr.Dataset:
+        return xr.Dataset({"mean": context.sources["from"]["square"].isel(sample=4).load() * 0})
+
+    monkeypatch.setattr(fake.stages["fake.mean"], "skeleton", reading)
+    flip_middle(fake.run / "square.zarr" / "square" / "c" / "1")
+    Ledger(fake.run, "mean").clear()
+    why = {stage.name: stage.why for stage in plan_of(path)}
+    assert why["square"] == "damaged: square.zarr/square/c/1 is not what was written"
+    capsys.readouterr()
+    assert run(path).exit_code == 0
+    assert capsys.readouterr().err.count("damaged, and computed anew: square.zarr/square/c/1") == 1
+    assert results(fake.run) == good
+
+
 def plan_of(path: Path) -> Any:
     from geoxai.config import load
 
