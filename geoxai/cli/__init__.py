@@ -5,12 +5,14 @@ import os
 import sys
 
 from geoxai.cli.commands import app
+from geoxai.cli.streams import steady_streams
 
 
 def main() -> None:
     """The ``geoxai`` command."""
     atexit.register(_end)  # before the imports whose own ends must come first
     sys.path.append(os.getcwd())  # last; a network may import what is beside it when it is first called
+    steady_streams()
     app(prog_name="geoxai")
 
 

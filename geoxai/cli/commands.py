@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -74,7 +75,8 @@ def run(
 
         result = pipeline.run(loaded, only=tuple(only or ()), force=tuple(force or ()), debug=debug)
         if result.message:
-            typer.echo(result.message, err=result.exit_code != 0)
+            with suppress(OSError):  # what counts is in the run folder
+                typer.echo(result.message, err=result.exit_code != 0)
         raise typer.Exit(result.exit_code)
 
 

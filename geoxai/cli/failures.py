@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
 
 import typer
 
 from geoxai.attribution.lrp.checking import checked_nodes
 from geoxai.config import ConfigError, Diagnostic
 from geoxai.errors import GeoxaiError
+from geoxai.signals import Terminated, termination_raised
 
 FAILED, INTERRUPTED, TERMINATED = 1, 130, 143
-
-
-class _Terminated(BaseException):
-    """SIGTERM, raised in the main thread so that everything open is closed on the way out."""
 
 
 @contextmanager
@@ -28,17 +22,15 @@ def plainly(debug: bool) -> Iterator[None]:
     explains networks checks every operation.
     """
     try:
-        with _termination_raised(), checked_nodes() if debug else nullcontext():
+        with termination_raised(last=True), checked_nodes() if debug else nullcontext():
             yield
     except typer.Exit:
         raise
-    except (KeyboardInterrupt, _Terminated) as stop:
+    except (KeyboardInterrupt, Terminated) as stop:
         interrupted = isinstance(stop, KeyboardInterrupt)
         word = "interrupted" if interrupted else "terminated"
         typer.echo(f"{word}; run the same command again to go on where it stopped", err=True)
         raise typer.Exit(INTERRUPTED if interrupted else TERMINATED) from None
-    except BrokenPipeError:
-        raise
     except Exception as error:
         if debug:
             raise
@@ -48,7 +40,7 @@ def plainly(debug: bool) -> Iterator[None]:
 
 def show(findings: Iterable[Diagnostic]) -> None:
     """Writes findings to stderr, in colour on a terminal."""
-    if sys.stderr.isatty():
+    if sys.stderr is not None and sys.stderr.isatty():
         from rich.console import Console
 
         console = Console(stderr=True, soft_wrap=True, highlight=False)
@@ -72,20 +64,3 @@ def _tell(error: Exception) -> None:
     else:
         message = " ".join(str(error).split())
         typer.echo(f"unexpected error: {type(error).__name__}: {message}\n  --debug shows where it came from", err=True)
-
-
-@contextmanager
-def _termination_raised() -> Iterator[None]:
-    """SIGTERM as an exception while a command works, where handlers can be set (the main thread)."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(number: int, frame: Any) -> None:
-        raise _Terminated
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

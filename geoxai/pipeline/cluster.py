@@ -83,6 +83,7 @@ class LocalWorkers:
                         threads_per_worker=1,
                         processes=True,
                         dashboard_address=None,
+                        scheduler_kwargs={"dashboard_address": ":0"},  # else port 8787, and a warning if it is taken
                         silence_logs=logging.CRITICAL,
                     )
             except Exception as error:  # what had started is closed by then

@@ -1,13 +1,14 @@
-"""One writer per run folder: a kernel lock that ends with its process, also when that is killed."""
+"""One writer per run folder: a lock of the operating system that ends with its process, also when that is killed."""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from geoxai.config.run_folder import mark
 from geoxai.errors import GeoxaiError
@@ -23,34 +24,38 @@ def locked(run_dir: Path) -> Iterator[None]:
     GeoxaiError
         Another process holds it, or it cannot be written.
     """
+    lock, holder = FileLock(run_dir / ".lock", timeout=0), run_dir / ".lock.holder"
     try:
         mark(run_dir)
-        handle = open(run_dir / ".lock", "a+")  # noqa: SIM115 - closed below, together with the lock
+        lock.acquire()
     except FileExistsError:
         raise GeoxaiError(f"output.dir {run_dir} is a file", fix="choose a folder as output.dir") from None
+    except Timeout:
+        raise GeoxaiError(
+            f"{run_dir} is in use by {_named(holder)}", fix="wait for it to end, stop it, or set another output.dir"
+        ) from None
+    except NotImplementedError:
+        raise GeoxaiError(
+            f"output.dir {run_dir} cannot be locked: its file system has no locks",
+            fix="choose a folder on another file system",
+        ) from None
     except OSError as error:
         raise _told(error, run_dir) from None
-    with handle:
+    try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            handle.seek(0)
-            holder = handle.read().strip() or "another process"
-            raise GeoxaiError(
-                f"{run_dir} is in use by {holder}", fix="wait for it to end, stop it, or set another output.dir"
-            ) from None
-        except OSError as error:
-            raise GeoxaiError(
-                f"output.dir {run_dir} cannot be locked: {error.strerror}", fix="choose a folder on another file system"
-            ) from None
-        try:
-            handle.seek(0)
-            handle.truncate()
-            handle.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-            handle.flush()
+            holder.write_text(f"process {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
         except OSError as error:
             raise _told(error, run_dir) from None
         yield
+    finally:
+        lock.release()
+
+
+def _named(holder: Path) -> str:
+    """The process that holds the lock; in a file of its own, since some systems let nobody read a locked one."""
+    with suppress(OSError):
+        return holder.read_text(encoding="utf-8").strip() or "another process"
+    return "another process"
 
 
 def _told(error: OSError, run_dir: Path) -> GeoxaiError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ from geoxai.config import Config, ConfigError
 from geoxai.pipeline.damage import Damage, find_damage, suspicious
 from geoxai.pipeline.fingerprints import changed
 from geoxai.pipeline.ledger import STAGE, Ledger, StageEntry
+from geoxai.pipeline.libraries import libraries_heard
 from geoxai.pipeline.ownership import refuse_another
 from geoxai.pipeline.units import describe
 from geoxai.pipeline.workspace import Workspace, bind, check_skeletons, is_done, upstream
@@ -63,14 +65,12 @@ def plan(config: Config) -> Plan:
     """
     workspace = bind(config)
     refuse_another(workspace, config.stages)
-    damaged = _damaged(workspace)
     compute = config.compute
     executor = f"{compute.executor}, {compute.threads_per_worker} thread a worker, device {workspace.device}"
-    return Plan(
-        str(workspace.run_dir),
-        executor,
-        tuple(_stage_plan(workspace, name, damaged.get(name, [])) for name in config.stages),
-    )
+    with libraries_heard(logging.NullHandler()):
+        damaged = _damaged(workspace)
+        stages = tuple(_stage_plan(workspace, name, damaged.get(name, [])) for name in config.stages)
+    return Plan(str(workspace.run_dir), executor, stages)
 
 
 def _damaged(workspace: Workspace) -> dict[str, list[Damage]]:

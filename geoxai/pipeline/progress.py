@@ -19,7 +19,7 @@ _EVERY_SECONDS = 60.0
 @contextmanager
 def progress() -> Iterator[Report]:
     """Progress shown the way the surroundings allow."""
-    if sys.stderr.isatty():
+    if sys.stderr is not None and sys.stderr.isatty():
         with _bars() as report:
             yield report
     else:

@@ -7,12 +7,14 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
+from geoxai.pipeline.libraries import libraries_heard
 from geoxai.pipeline.workspace import Workspace
 from geoxai.storage.files import read_json, write_json
 
@@ -90,18 +92,20 @@ def run_log(record: Record, debug: bool = False) -> Iterator[None]:
     root = logging.getLogger("geoxai")
     before = root.level
     root.setLevel(logging.DEBUG)
-    handler = logging.FileHandler(record.workspace.run_dir / "run.log")
-    handler.setFormatter(_Masked(record.workspace.config.masked))
+    path, masked = record.workspace.run_dir / "run.log", record.workspace.config.masked
+    handler, libraries = _RunLog(path, masked), _RunLog(path, masked)
     handlers = (handler, _Keeper(record), _Console(debug))
     for one in handlers:
         one.addFilter(_Once())
         root.addHandler(one)
     try:
-        yield
+        with libraries_heard(libraries):
+            yield
     finally:
         for one in handlers:
             root.removeHandler(one)
         handler.close()
+        libraries.close()
         root.setLevel(before)
 
 
@@ -114,6 +118,21 @@ class _Masked(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return self._masked(super().format(record))
+
+
+class _RunLog(logging.FileHandler):
+    """A file that takes what it can: a disk that is full is reported where it stops the run, not at every line."""
+
+    def __init__(self, path: Path, masked: Callable[[str], str]) -> None:
+        super().__init__(path, encoding="utf-8", errors="surrogateescape")
+        self.setFormatter(_Masked(masked))
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        pass
+
+    def close(self) -> None:
+        with suppress(OSError):
+            super().close()
 
 
 class _Keeper(logging.Handler):
@@ -129,11 +148,16 @@ class _Console(logging.Handler):
     """What is logged, on stderr: everything where nobody watches a progress bar, else warnings."""
 
     def __init__(self, debug: bool) -> None:
-        super().__init__(logging.DEBUG if debug else logging.WARNING if sys.stderr.isatty() else logging.INFO)
+        super().__init__(logging.DEBUG if debug else logging.WARNING if _watched() else logging.INFO)
 
     def emit(self, record: logging.LogRecord) -> None:
         word = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
-        print(f"{word}{self.format(record)}", file=sys.stderr, flush=True)
+        with suppress(OSError, ValueError):  # nobody listens: no reason to stop
+            print(f"{word}{self.format(record)}", file=sys.stderr, flush=True)
+
+
+def _watched() -> bool:
+    return sys.stderr is not None and sys.stderr.isatty()
 
 
 class _Once(logging.Filter):

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import logging
 import shlex
-import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from geoxai.config import Config, ConfigError, load
@@ -39,6 +36,7 @@ from geoxai.pipeline.workspace import (
     upstream,
     with_upstream,
 )
+from geoxai.signals import Terminated, termination_raised
 from geoxai.stages.stage import LazyStage, OutputStage, ReducedStage, Stage, StoredStage, UnreadableError
 from geoxai.storage.files import DiskError, remove, sweep, write_json
 
@@ -56,10 +54,6 @@ class RunResult:
     exit_code: int
     message: str
     run_dir: Path
-
-
-class Terminated(BaseException):
-    """SIGTERM arrived: stop as for Ctrl-C."""
 
 
 @dataclass
@@ -158,7 +152,7 @@ def _run(
 def _locked_run(workspace: Workspace, chosen: list[str], forced: list[str], command: str, debug: bool) -> RunResult:
     record = Record(workspace)
     try:
-        with _sigterm(), run_log(record, debug):
+        with termination_raised(), run_log(record, debug):
             exit_code, message = _ended(workspace, record, chosen, forced, command)
     except OSError as error:  # run.log itself cannot be written
         told = plain_error(error, workspace.run_dir)
@@ -346,6 +340,8 @@ def _do_units(going: _Run, name: str, entry: StageEntry, todo: list[int]) -> int
         for warning in outcome.warnings:
             if warning not in going.record.warnings:
                 log.warning("%s", warning)
+        for aside in outcome.asides:
+            log.debug("%s, unit %d: %s", name, outcome.unit, aside)
         if isinstance(outcome.error, DiskError):
             raise outcome.error
         if outcome.error is None:
@@ -408,24 +404,6 @@ def _sweep(workspace: Workspace) -> None:
     stages = (run_dir / name for name in workspace.config.stages)
     for folder in (run_dir, *(run_dir / "ledger").glob("*"), run_dir / "figures", *stages):
         sweep(folder)
-
-
-@contextmanager
-def _sigterm() -> Iterator[None]:
-    """Turn SIGTERM into an exception, so that a run ends cleanly; only a process's main thread can."""
-
-    def raise_terminated(number: int, frame: FrameType | None) -> None:
-        raise Terminated
-
-    try:
-        before = signal.signal(signal.SIGTERM, raise_terminated)
-    except ValueError:
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _forget_results(workspace: Workspace, name: str) -> None:

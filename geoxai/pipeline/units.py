@@ -23,6 +23,7 @@ from geoxai.pipeline import stores
 from geoxai.pipeline.damage import suspicious
 from geoxai.pipeline.fingerprints import changed, versions
 from geoxai.pipeline.ledger import Ledger, StageEntry
+from geoxai.pipeline.libraries import libraries_heard
 from geoxai.pipeline.workspace import Workspace, plain_error, rebuild, with_upstream
 from geoxai.stages.stage import Context, Layout, ReducedStage, StoredStage
 from geoxai.storage.files import DiskError, remove
@@ -33,13 +34,14 @@ log = logging.getLogger("geoxai.pipeline")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a unit: the error, if any, with its traceback, and what it warned of."""
+    """What became of a unit: the error, if any, with its traceback, what it warned of, and what libraries said."""
 
     unit: int
     error: GeoxaiError | None = None
     trace: str = ""
     warnings: tuple[str, ...] = ()
     suspicious: bool = False  # damage to what was read may be behind the error
+    asides: tuple[str, ...] = ()
 
 
 def perform(workspace: Workspace, name: str, unit: int, fingerprint: str, code: str | None = None) -> Outcome:
@@ -81,7 +83,10 @@ def perform_in_worker(run_dir: str, name: str, unit: int, fingerprint: str, code
     The fingerprint comes along: to find it again, every worker would have to read all input files. The code is looked
     at again, since a worker may load another source than the main process did.
     """
-    return perform(rebuild(Path(run_dir)), name, unit, fingerprint, code)
+    asides = _Listener()
+    with libraries_heard(asides):
+        outcome = perform(rebuild(Path(run_dir)), name, unit, fingerprint, code)
+    return replace(outcome, asides=tuple(dict.fromkeys(asides.heard)))
 
 
 def begin(workspace: Workspace, name: str) -> StageEntry:
@@ -212,16 +217,21 @@ def _layout(workspace: Workspace, name: str, stage: StoredStage, context: Contex
 @contextmanager
 def _warnings() -> Iterator[list[str]]:
     """What the libraries warn of while a unit runs, so that the main process can tell it once."""
-    heard: list[str] = []
-
-    class Listener(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            heard.append(record.getMessage())
-
-    listener = Listener(logging.WARNING)
+    listener = _Listener()
     root = logging.getLogger("geoxai")
     root.addHandler(listener)
     try:
-        yield heard
+        yield listener.heard
     finally:
         root.removeHandler(listener)
+
+
+class _Listener(logging.Handler):
+    """Keeps the messages of warnings and worse."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.heard: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.heard.append(record.getMessage().strip())

@@ -22,7 +22,7 @@ _LEFT = re.compile(r"\..+\.\d+(\.old)?\.part")  # the names that replaced() and 
 def write_text(path: Path, text: str) -> None:
     """Write a file whole: to a neighbour first, then renamed over."""
     with replaced(path) as part:
-        part.write_text(text)
+        part.write_text(text, encoding="utf-8", errors="surrogateescape")  # as paths that the locale cannot name have
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -33,7 +33,7 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any | None:
     """The content of a JSON file, None where there is no whole one."""
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, IsADirectoryError, ValueError, RecursionError):
         return None
 

@@ -16,64 +16,10 @@ import pytest
 from geoxai.pipeline.ledger import Ledger
 from tests.integration.running import command, environment, geoxai
 
-STAGES = '''
-import os, signal, time
-from typing import Annotated, ClassVar
-import dask.array as da, numpy as np, xarray as xr
-from pydantic import Field
-from geoxai.stages.stage import Layout, LazyStage, Reference, StoredStage
-
-class Numbers(LazyStage):
-    """Numbers."""
-    use: ClassVar[str] = "my.numbers"
-    gives: ClassVar[str] = "grid"
-    def open(self, context):
-        return xr.Dataset({"v": ("time", np.arange(8.0))})
-
-class Work(StoredStage):
-    """Units that do as they are told."""
-    use: ClassVar[str] = "my.work"
-    gives: ClassVar[str] = "samples"
-    from_: Annotated[str | None, Reference("grid", nearest=True)] = Field(None, alias="from")
-    kill: tuple[int, ...] = ()
-    kill_once: tuple[int, ...] = ()
-    seconds: float = 0.0
-    def layout(self, context):
-        return Layout(xr.Dataset({"w": ("sample", da.zeros(8, chunks=1))}), "sample", 1)
-    def compute(self, context, start, stop):
-        before = context.run_dir / f"died-{start}"
-        if start in self.kill or (start in self.kill_once and not before.exists()):
-            before.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        time.sleep(self.seconds)
-        return xr.Dataset({"w": ("sample", context.sources["from"]["v"].values[start:stop])})
-'''
-
-
-@pytest.fixture
-def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], Path]:
-    """Writes a config of stages that an installed package offers: its code and its metadata are on the path."""
-    (tmp_path / "my_stages.py").write_text(STAGES)
-    metadata = tmp_path / "my_stages-1.0.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: my-stages\nVersion: 1.0\n")
-    points = "[geoxai.stages]\nmy.numbers = my_stages:Numbers\nmy.work = my_stages:Work\n"
-    (metadata / "entry_points.txt").write_text(points)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")])))
-
-    def write(work: str, executor: str = "local") -> Path:
-        path = tmp_path / "my.yaml"
-        compute = f"{{executor: {executor}, workers: 2, device: cpu}}"
-        stages = f"{{numbers: {{use: my.numbers}}, work: {{use: my.work, {work}}}}}"
-        path.write_text(f"version: 1\noutput: {{dir: {tmp_path / 'run'}}}\ncompute: {compute}\nstages: {stages}\n")
-        return path
-
-    return write
-
 
 @pytest.mark.slow
-def test_only_the_unit_that_kills_its_worker_fails(config: Callable[..., Path], tmp_path: Path) -> None:
-    done = geoxai("run", config("kill: [1], kill_once: [4]"))
+def test_only_the_unit_that_kills_its_worker_fails(plugged: Callable[..., Path], tmp_path: Path) -> None:
+    done = geoxai("run", plugged("kill: [1], kill_once: [4]"))
     assert done.returncode == 4, done.stderr
     assert "unit 1 killed the workers that tried it, most likely out of memory" in done.stderr
     assert "Traceback" not in done.stderr
@@ -102,9 +48,9 @@ if "spawn_main" in words and (doomed := sorted(here.glob("doomed worker *"))):
     ("executor", "seconds"), [("serial", 2), ("local", 5), ("local", 0.5)], ids=["serial", "local", "starting"]
 )
 def test_ctrl_c_ends_at_once_and_quietly(
-    config: Callable[..., Path], tmp_path: Path, executor: str, seconds: float
+    plugged: Callable[..., Path], tmp_path: Path, executor: str, seconds: float
 ) -> None:
-    path = config("seconds: 60", executor)
+    path = plugged("seconds: 60", executor)
     process = begun(path, tmp_path)
     time.sleep(seconds)
     before = time.monotonic()
@@ -116,18 +62,18 @@ def test_ctrl_c_ends_at_once_and_quietly(
     assert alive_in(process.pid) == []
 
 
-def test_nothing_of_a_run_outlives_it(config: Callable[..., Path], tmp_path: Path) -> None:
+def test_nothing_of_a_run_outlives_it(plugged: Callable[..., Path], tmp_path: Path) -> None:
     """Not even the process that Python itself starts beside workers, however long that takes to end."""
     (tmp_path / "sitecustomize.py").write_text(CUSTOMIZED)
     (tmp_path / "slow tracker").touch()
-    process = begun(config("seconds: 0.1"), tmp_path)
+    process = begun(plugged("seconds: 0.1"), tmp_path)
     process.communicate(timeout=60)
     assert process.returncode == 0
     assert alive_in(process.pid) == []
 
 
-def test_ctrl_c_on_a_terminal_leaves_no_traceback_of_the_workers(config: Callable[..., Path], tmp_path: Path) -> None:
-    path = config("seconds: 60")
+def test_ctrl_c_on_a_terminal_leaves_no_traceback_of_the_workers(plugged: Callable[..., Path], tmp_path: Path) -> None:
+    path = plugged("seconds: 60")
     pid, terminal = pty.fork()
     if pid == 0:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -146,20 +92,20 @@ def test_ctrl_c_on_a_terminal_leaves_no_traceback_of_the_workers(config: Callabl
     assert b"Error" not in said
 
 
-def test_workers_that_die_while_starting_are_started_again(config: Callable[..., Path], tmp_path: Path) -> None:
+def test_workers_that_die_while_starting_are_started_again(plugged: Callable[..., Path], tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(CUSTOMIZED)
     (tmp_path / "doomed worker 1").touch()
     (tmp_path / "doomed worker 2").touch()
-    done = geoxai("run", config("seconds: 0"))
+    done = geoxai("run", plugged("seconds: 0"))
     assert done.returncode == 0, done.stderr
     assert not list(tmp_path.glob("doomed*"))
 
 
-def test_workers_that_cannot_start_are_given_up(config: Callable[..., Path], tmp_path: Path) -> None:
+def test_workers_that_cannot_start_are_given_up(plugged: Callable[..., Path], tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(CUSTOMIZED)
     for number in range(20):
         (tmp_path / f"doomed worker {number:02}").touch()
-    done = geoxai("run", config("seconds: 0"))
+    done = geoxai("run", plugged("seconds: 0"))
     assert done.returncode == 1
     assert "the worker processes died while starting, 3 times" in done.stderr
     assert "Traceback" not in done.stderr
