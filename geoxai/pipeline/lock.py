@@ -48,6 +48,8 @@ def locked(run_dir: Path) -> Iterator[None]:
             raise _told(error, run_dir) from None
         yield
     finally:
+        with suppress(OSError):
+            holder.unlink(missing_ok=True)
         lock.release()
 
 
