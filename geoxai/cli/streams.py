@@ -23,39 +23,36 @@ def _steady(stream: Any, *, swallows_all: bool) -> Any:
     if stream is None:  # closed by whoever started this program
         return open(os.devnull, "w", encoding="utf-8")
     try:
-        raw = _Swallowing(stream.fileno(), swallows_all)
+        descriptor = io.FileIO(stream.fileno(), "w", closefd=False)
     except (OSError, ValueError):  # not a file: a test's or a notebook's
         return stream
-    buffered = io.BufferedWriter(raw)
+    buffered = _Swallowing(descriptor, swallows_all)
     return io.TextIOWrapper(buffered, stream.encoding, "backslashreplace", line_buffering=True, write_through=True)
 
 
-class _Swallowing(io.RawIOBase):
-    """A file descriptor to write to, as far as that goes."""
+class _Swallowing(io.BufferedWriter):
+    """A buffer before a file descriptor that becomes the null device where it cannot be written."""
 
-    def __init__(self, number: int, swallows_all: bool):
-        self._number = number
+    def __init__(self, descriptor: io.FileIO, swallows_all: bool):
+        super().__init__(descriptor)
         self._swallows_all = swallows_all
-        self._broken = False
 
     def write(self, data: Any) -> int:
-        if self._broken:
-            return len(data)
         try:
-            return os.write(self._number, data)
-        except (BrokenPipeError, BlockingIOError):
-            self._broken = True
-        except OSError:
-            self._broken = True
-            if not self._swallows_all:
-                raise
-        return len(data)
+            return super().write(data)
+        except OSError as error:
+            self._fail(error)
+            return len(data)
 
-    def writable(self) -> bool:
-        return True
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except OSError as error:
+            self._fail(error)
 
-    def fileno(self) -> int:
-        return self._number
-
-    def isatty(self) -> bool:
-        return os.isatty(self._number)
+    def _fail(self, error: OSError) -> None:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, self.fileno())
+        os.close(null)
+        if not (self._swallows_all or isinstance(error, BrokenPipeError | BlockingIOError)):
+            raise error
