@@ -164,7 +164,7 @@ def _missing_files(name: str, stage: Stage, document: Document) -> list[Diagnost
                 message = f"{'.'.join(path)} is {remote(file)}, which is not supported yet"
                 findings.append(Diagnostic(document.value_place(path), message, "fetch the file and give its path"))
                 continue
-            problem = missing(absolute(file, Path.cwd()))
+            problem = None if mark.marker.later else missing(absolute(file, Path.cwd()))
             if problem:
                 findings.append(Diagnostic(document.value_place(path), *problem, exit_code=3))
     return findings

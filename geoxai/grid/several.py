@@ -17,6 +17,7 @@ import xarray as xr
 from geoxai.grid.coordinates import grid_difference
 
 ATTRIBUTE = "network_inputs"
+SKETCH = "sketch"  # attribute of samples whose values are not known yet
 _CHANNEL = "channel"
 _CF = {
     "lat": {"standard_name": "latitude", "units": "degrees_north"},

@@ -122,6 +122,13 @@ class Adapter:
         lat, lon = self._cell_index(plain(like))
         return np.ascontiguousarray(targets[..., lat, :][..., lon])
 
+    def cell_order(self, cells: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
+        """The order of rows and of columns that the network wants of a rectilinear grid."""
+        if self.lat is None and self.lon is None:
+            return np.arange(cells["lat"].size), np.arange(cells["lon"].size)
+        rows, columns, _ = orientation_order(cells, self.lat, self.lon)
+        return rows, columns
+
     def _channel_index(self, inputs: xr.DataArray) -> list[int]:
         available = [str(name) for name in inputs["channel"].values]
         wanted = available if self.channels is None else list(self.channels)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from geoxai.errors import GeoxaiError, OptionError
 from geoxai.grid.several import alone, each, names_of, plain
 from geoxai.models.adapter import Adapter
 from geoxai.models.heads import Head, pick, told
+from geoxai.models.origin import Origin, refuse_other, with_classes, with_target_channels
 
 TASKS = ("classification", "regression", "image")
 
@@ -52,6 +53,8 @@ class Networks:
         Names of the channels of image outputs.
     head
         Which output counts where the modules return several: an index of a tuple, a key of a dict, or a tuple of these.
+    origins
+        What the network learned from, by the name of the input (empty for a single one): samples must be like it.
     """
 
     modules: tuple[nn.Module, ...]
@@ -65,22 +68,38 @@ class Networks:
     units: str = ""
     target_channels: tuple[str, ...] = ()
     head: Head | None = None
+    origins: Mapping[str, Origin] = field(default_factory=dict)
 
     @property
     def dims(self) -> tuple[str, ...]:
         """``("network",)`` where there are several, else nothing."""
         return ("network",) if len(self.modules) > 1 else ()
 
-    def for_samples(self, samples: xr.Dataset) -> Networks:
-        """The same networks for samples of this scaling; raises where the samples lack a channel."""
+    def for_samples(self, samples: xr.Dataset, *, any_grid: bool = False) -> Networks:
+        """The same networks for other samples of their kind; ``any_grid`` allows another grid.
+
+        Raises
+        ------
+        OptionError
+            The samples lack an input or a channel, or differ in grid or scaling from those the network learned from.
+        """
         names = names_of(samples) or ("",)
         if names != tuple(self.adapters):
             own, theirs = (", ".join(some) or "one without a name" for some in (self.adapters, names))
             raise OptionError(f"the network takes the inputs {own}, the samples have {theirs}", option="from")
-        if isinstance(self.adapter, Adapter):
-            return replace(self, adapter=self.adapter.for_samples(samples))
-        adapters = {name: one.for_samples(alone(samples, name)) for name, one in self.adapter.items()}
-        return replace(self, adapter=adapters)
+        adapters = {}
+        for name, adapter in self.adapters.items():
+            part = alone(samples, name)
+            adapters[name] = adapter.for_samples(part)
+            if name in self.origins:
+                refuse_other(self.origins[name], part, adapter, any_grid=any_grid)
+        return replace(self, adapter=adapters[""] if isinstance(self.adapter, Adapter) else adapters)
+
+    def matched(self, samples: xr.Dataset) -> xr.Dataset:
+        """Samples whose labels and target maps are numbered as the network's, by their names; others are refused."""
+        if self.task == "classification":
+            return with_classes(samples, self.classes)
+        return with_target_channels(samples, self.target_channels) if self.task == "image" else samples
 
     @property
     def adapters(self) -> dict[str, Adapter]:

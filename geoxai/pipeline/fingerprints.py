@@ -5,6 +5,7 @@ Paths, stage names, executor and workers do not count; so a run can move, and tw
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 from collections.abc import Callable, Iterable
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geoxai.config import marked
+from geoxai.config.markers import Mark, marks
 from geoxai.errors import InputError
 from geoxai.paths import expand
 from geoxai.revisions import LIBRARIES
@@ -41,7 +43,7 @@ def ingredients(
     """
     stage = config.stages[name]
     options = stage.model_dump(mode="json", by_alias=True)
-    paths = dict(marked(stage, InputPath))
+    paths = {".".join(mark.path): _counted(mark) for mark in marks(stage, InputPath)}
     for dotted in [*paths, *dict(marked(stage, Reference)), *_NOT_SCIENCE]:
         _drop(options, dotted.split("."))
     names = {
@@ -65,6 +67,13 @@ def ingredients(
         "revisions": revisions(stage),
         **({"code": outside} if outside else {}),
     }
+
+
+def _counted(mark: Mark) -> str | list[str] | None:
+    """The files of an option whose content counts."""
+    if not mark.marker.within or not mark.value:
+        return mark.value
+    return [f"{glob.escape(mark.value)}/{pattern}" for pattern in mark.marker.within]
 
 
 def science_hash(config: Config, fingerprint: Callable[[str], str]) -> str:

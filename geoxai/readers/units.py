@@ -56,6 +56,12 @@ def canonical_unit(text: str) -> str:
     return _SPELLINGS.get(plain.lower(), plain)
 
 
+def differ(one: str, other: str) -> bool:
+    """Whether two units are both known and not the same, however they are spelt; 1 may stand for an unknown one."""
+    known = one not in ("", "1") and other not in ("", "1")
+    return known and canonical_unit(one) != canonical_unit(other)
+
+
 def conversion(have: str, want: str) -> tuple[float, float] | None:
     """Factor and offset that take values from one unit to another, or None where no conversion is known."""
     have, want = canonical_unit(have), canonical_unit(want)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -14,6 +14,7 @@ from geoxai.attribution.lrp.presets import MATCHES, PRESET_NAMES, parse_rules
 from geoxai.attribution.lrp.rules import RULES
 from geoxai.errors import OptionError
 from geoxai.names import unknown
+from geoxai.stages.fitting import ANY_GRID, advise_scaling, fitted_together
 from geoxai.stages.options import Chunk
 from geoxai.stages.predict import beside, sample_block
 from geoxai.stages.relevance import account_summary, template
@@ -80,6 +81,7 @@ class Explain(StoredStage):
     start: Literal["logit", "output"] = Field(
         "logit", description="Whether a softmax or sigmoid that closes the network is stepped over or explained too."
     )
+    any_grid: bool = Field(False, description=ANY_GRID)
     batch_size: int = Field(64, ge=1, description="Samples per forward and backward pass.")
     window: Literal["auto", "never"] = Field(
         "auto",
@@ -91,6 +93,10 @@ class Explain(StoredStage):
         description="Samples in one unit of work and one chunk of the store, rounded up to whole batches; auto: "
         "about 16 MiB of inputs.",
     )
+
+    def advise(self, name: str, stages: Mapping[str, Stage]) -> Iterator[tuple[str, str, str]]:
+        """Warn of samples that are not scaled as those the network was trained on."""
+        return advise_scaling(name, self.from_, self.model, stages)
 
     def skeleton(self, context: Context) -> xr.Dataset:
         from geoxai.grid.several import inputs_of
@@ -213,8 +219,8 @@ class Explain(StoredStage):
         return found.assign_attrs(model_digest=networks.digest)
 
     def _sources(self, context: Context) -> tuple[xr.Dataset, Networks]:
-        samples, networks = context.sources["from"], context.sources["model"]
-        return samples.assign_coords(beside(samples)), networks.for_samples(samples)
+        samples, networks = fitted_together(context.sources["model"], context.sources["from"], self.any_grid)
+        return samples.assign_coords(beside(samples)), networks
 
     def _positions(self, samples: xr.Dataset) -> np.ndarray:
         """Positions of the samples of the subset."""

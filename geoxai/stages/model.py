@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from geoxai.errors import GeoxaiError, OptionError
+from geoxai.stages.fitting import fitted_together
 from geoxai.stages.options import Distinct
 from geoxai.stages.stage import Context, InputPath, LazyStage, Reference, Stage
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from geoxai.models.adapter import Adapter
     from geoxai.models.networks import Networks
+    from geoxai.models.origin import Trained
 
 log = logging.getLogger("geoxai.model")
 
@@ -153,8 +155,7 @@ class Model(LazyStage):
     classes: Distinct = Field(
         None,
         description="Class names in the order of the network's outputs (one logit: the second class is the positive "
-        "one). "
-        "Default: those of the samples, in their order.",
+        "one); samples may number theirs in another order. Default: those of the samples, in their order.",
     )
     output: Literal["logits", "probabilities"] | None = Field(
         None,
@@ -186,30 +187,36 @@ class Model(LazyStage):
         return self.open(context)
 
     def open(self, context: Context) -> Networks:
-        from geoxai.grid.several import inputs_of, names_of
+        from geoxai.grid.several import inputs_of, names_of, parts
         from geoxai.models.arguments import pairing
         from geoxai.models.load import load_network
         from geoxai.models.networks import Networks, check_inputs
+        from geoxai.models.origin import beside_weights, origin_of, pinned
 
         samples = context.sources["from"]
         if samples is None:
             raise OptionError("model needs samples to be checked against, and no stage above gives any", option="from")
         loaded = load_network(self.path, architecture=self.architecture, args=self.args, trust=self.trust)
-        names = names_of(samples)
+        names, parts_of = names_of(samples), parts(samples)
         self._check_inputs_named(names, loaded.inputs)
         task = self._task(samples)
+        known = None if names else beside_weights(Path(self.path))
+        origins = {name: origin_of(part) if known is None else known.origin for name, part in parts_of.items()}
+        adapters = {name: pinned(self._adapter(name or None, known), origin) for name, origin in origins.items()}
         networks = Networks(
             modules=(loaded.module,),
-            adapter={name: self._adapter(name) for name in names} if names else self._adapter(None),
+            adapter=adapters if names else adapters[""],
+            origins={n: o.scaled_by_itself() if adapters[n].scaling else o for n, o in origins.items()},
             task=task,
-            classes=self._classes(samples) if task == "classification" else (),
+            classes=self._classes(samples, known) if task == "classification" else (),
             digest=loaded.digest,
             notes=(loaded.kind, *loaded.notes, *pairing(names, loaded.arguments)),
             fixed_batch=loaded.fixed_batch,
             output=self.output or "logits",
             head=tuple(self.head) if isinstance(self.head, list) else self.head,
             **_described(samples, task),
-        ).for_samples(samples)
+        )
+        networks = fitted_together(networks, samples, any_grid=False)[1]
         check_inputs(networks, inputs_of(samples))
         return networks
 
@@ -217,7 +224,8 @@ class Model(LazyStage):
         """The check of the network on real samples, done once: its scores, or what it misses."""
         import xarray as xr
 
-        networks, samples = self.open(context), context.sources["from"]
+        networks = self.open(context)
+        samples = networks.matched(context.sources["from"])
         if networks.task == "classification" and self.output is None:
             self._refuse_hidden_probabilities(networks, samples, context.device)
         found = self._meet_expectations(networks, samples, context.device) if self.expect else {}
@@ -238,7 +246,7 @@ class Model(LazyStage):
                 option="from",
             )
 
-    def _adapter(self, name: str | None) -> Adapter:
+    def _adapter(self, name: str | None, known: Trained | None) -> Adapter:
         """Between samples and network, for one of several inputs or the only one."""
         from geoxai.models.adapter import Adapter, parse_layout
 
@@ -249,12 +257,13 @@ class Model(LazyStage):
         except OptionError as error:
             raise OptionError(error.message, fix=error.fix, option=option) from None
         channels, scaling = said.channels or self.channels, said.scaling or self.scaling
+        trained = known.adapter if known else Adapter()
         return Adapter(
             layout=layout,
             flat=flat,
-            lat=said.lat or self.lat,
-            lon=said.lon or self.lon,
-            channels=None if channels is None else tuple(channels),
+            lat=said.lat or self.lat or trained.lat,
+            lon=said.lon or self.lon or trained.lon,
+            channels=trained.channels if channels is None else tuple(channels),
             scaling=None if scaling is None else {key: (one.offset, one.factor) for key, one in scaling.items()},
         )
 
@@ -272,23 +281,27 @@ class Model(LazyStage):
                 option="task",
             ) from None
 
-    def _classes(self, samples: xr.Dataset) -> tuple[str, ...]:
+    def _classes(self, samples: xr.Dataset, known: Trained | None) -> tuple[str, ...]:
+        """Names of the classes in the order of the outputs: as stated, as trained, or those of the samples."""
         from geoxai.models.examples import classes_of
+        from geoxai.models.origin import with_classes
 
-        known = classes_of(samples) if "label" in samples.variables else None
-        if self.classes is None:
-            if known is None:
-                raise OptionError(
-                    "the samples name no classes", fix="classes: [...] in the order of the outputs", option="classes"
-                )
-            return known
-        if known is not None and tuple(self.classes) != known:
+        trained = known.classes if known else ()
+        stated = tuple(self.classes or ())
+        if stated and trained and stated != trained:
             raise OptionError(
-                f"the network's classes are {', '.join(self.classes)}, the samples number theirs {', '.join(known)}",
-                fix="set classes of the samples stage to the network's order",
+                f"the network was trained on the classes {', '.join(trained)}, here they are {', '.join(stated)}",
+                fix="leave classes out: they are known from the training",
                 option="classes",
             )
-        return tuple(self.classes)
+        if stated or trained:
+            with_classes(samples, stated or trained, option="classes")
+            return stated or trained
+        if "label" not in samples.variables:
+            raise OptionError(
+                "the samples name no classes", fix="classes: [...] in the order of the outputs", option="classes"
+            )
+        return classes_of(samples)
 
     def _refuse_hidden_probabilities(self, networks: Networks, samples: xr.Dataset, device: str) -> None:
         """Logits that all lie in [0, 1] are hardly logits, and their threshold would be in the wrong place."""

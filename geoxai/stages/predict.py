@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
+from geoxai.stages.fitting import ANY_GRID, advise_scaling, fitted_together
 from geoxai.stages.options import Chunk
 from geoxai.stages.stage import Context, Layout, Reference, Stage, StoredStage
 
 if TYPE_CHECKING:
     import numpy as np
     import xarray as xr
+
+    from geoxai.models.networks import Networks
 
 CHUNK_BYTES = 16 * 2**20
 
@@ -32,6 +36,7 @@ class Predict(StoredStage):
         None, alias="from", description="Samples to predict for, all splits."
     )
     model: Annotated[str | None, Reference("network", nearest=True)] = Field(None, description="Network that predicts.")
+    any_grid: bool = Field(False, description=ANY_GRID)
     batch_size: int = Field(64, ge=1, description="Samples per forward pass.")
     chunk: Chunk = Field(
         "auto",
@@ -41,12 +46,15 @@ class Predict(StoredStage):
         ),
     )
 
+    def advise(self, name: str, stages: Mapping[str, Stage]) -> Iterator[tuple[str, str, str]]:
+        """Warn of samples that are not scaled as those the network was trained on."""
+        return advise_scaling(name, self.from_, self.model, stages)
+
     def skeleton(self, context: Context) -> xr.Dataset:
         from geoxai.grid.several import inputs_of
         from geoxai.models.networks import check_inputs, refuse_steps
 
-        samples = context.sources["from"]
-        networks = context.sources["model"].for_samples(samples)
+        samples, networks = self._sources(context)
         refuse_steps(networks, check_inputs(networks, inputs_of(samples)))
         return self.layout(context).template
 
@@ -54,7 +62,7 @@ class Predict(StoredStage):
         from geoxai.grid.several import inputs_of
         from geoxai.models.networks import predictions_template
 
-        samples, networks = context.sources["from"], context.sources["model"].for_samples(context.sources["from"])
+        samples, networks = self._sources(context)
         inputs = inputs_of(samples)
         template = predictions_template(networks, inputs.assign_coords(beside(samples)))
         return Layout(template, "sample", sample_block(inputs, self.chunk, self.batch_size))
@@ -63,7 +71,7 @@ class Predict(StoredStage):
         from geoxai.grid.several import inputs_of
         from geoxai.models.networks import predict
 
-        samples, networks = context.sources["from"], context.sources["model"].for_samples(context.sources["from"])
+        samples, networks = self._sources(context)
         block = inputs_of(samples).isel(sample=slice(start, stop))
         return predict(networks, block, self.batch_size, context.device)
 
@@ -71,7 +79,7 @@ class Predict(StoredStage):
         """Scores per network and split; None where the samples have nothing to compare with."""
         from geoxai.models.examples import evaluate
 
-        samples, networks = context.sources["from"], context.sources["model"]
+        samples, networks = self._sources(context)
         if ("label" if networks.task == "classification" else "target") not in samples.variables:
             return None
 
@@ -81,6 +89,9 @@ class Predict(StoredStage):
 
         scores = evaluate(samples, networks.task, networks.classes, predicted, len(networks.modules), "all")
         return {"task": networks.task, "classes": list(networks.classes)} | scores
+
+    def _sources(self, context: Context) -> tuple[xr.Dataset, Networks]:
+        return fitted_together(context.sources["model"], context.sources["from"], self.any_grid)
 
 
 def sample_block(inputs: xr.DataArray | xr.Dataset, chunk: int | str, batch_size: int) -> int:

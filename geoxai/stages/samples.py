@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from geoxai.errors import OptionError
 from geoxai.stages.options import Chunk, Distinct
+from geoxai.stages.scaling import Scale, declared, measured, scaling_like, taken
 from geoxai.stages.stage import Context, InputPath, Layout, Reference, Stage, StoredStage
 
 if TYPE_CHECKING:
@@ -89,11 +90,12 @@ class Samples(StoredStage):
         description="Whole months that must lie between two splits. Validation samples too close to a test sample, and "
         "then training samples too close to either, are left out.",
     )
-    scale: Literal["none", "standard"] | dict[str, tuple[float, float]] = Field(
+    scale: Scale = Field(
         "standard",
         description="`standard`: minus the mean, over the standard deviation, of the training samples (of all samples "
-        "where there is no split); `none`; or constants `channel: [offset, factor]`, inputs = (field - offset) / "
-        "factor.",
+        "where there is no split); `none`; constants `channel: [offset, factor]`, inputs = (field - offset) / factor; "
+        "or `{like: stage}`, the scaling of other samples, such as those a network was trained on, and "
+        "`{like: runs/other}`, that of another run.",
     )
     per: Literal["channel", "cell"] = Field(
         "channel",
@@ -174,28 +176,29 @@ class Samples(StoredStage):
         """Which times become samples, their classes and splits, the mask and the scaling."""
         from geoxai.grid.several import together
 
-        choice = self._choose(context, labels_known=True)
+        choice, like = self._choose(context, labels_known=True), scaling_like(self, context)
         _tell(choice, self)
         channels = [name for one in choice.each() for name in one.stack.names]
-        fitted = together({name: self._fitted(one, channels) for name, one in self._by_input(choice).items()})
+        fitted = together(
+            {name: self._fitted(one, channels, name, like) for name, one in self._by_input(choice).items()}
+        )
         return fitted.assign_attrs(joins=[str(join) for join in choice.joins if join.dropped])
 
-    def _fitted(self, choice: Choice, channels: list[str]) -> xr.Dataset:
+    def _fitted(self, choice: Choice, channels: list[str], name: str, like: dict[str, xr.Dataset] | None) -> xr.Dataset:
         """What is fitted for one input."""
         import numpy as np
 
-        from geoxai.stages.scaling import declared, measured
         from geoxai.statistics.sampling import remember
         from geoxai.statistics.scaling import pooled_mean
 
         found = self._survey(choice)
-        mean, sd = declared(self, choice.stack, channels) or measured(self, choice.stack, found)
+        scaling = declared(self, choice.stack, channels) if like is None else taken(like, name, choice.stack)
+        mean, sd = scaling or measured(self, choice.stack, found)
         valid = ~found.never
-        if mean.ndim == 1:
-            level = (pooled_mean(found) - mean) / sd
-        else:
+        pooled = mean.ndim == 1 and like is None  # elsewhere the mean is that of the scaling, or close to it
+        level = (pooled_mean(found) - mean) / sd if pooled else np.zeros(len(mean))
+        if mean.ndim > 1:
             valid &= np.isfinite(mean) & np.isfinite(sd) & (sd != 0)
-            level = np.zeros(len(mean))
         fitted = remember(choice)
         cells = ("channel", *choice.stack.grid.dims)
         fitted["valid"] = (cells, valid)
@@ -204,28 +207,32 @@ class Samples(StoredStage):
         return fitted
 
     def layout(self, context: Context) -> Layout:
-        from geoxai.grid.several import parts, together
+        from geoxai.grid.several import SKETCH, parts, together
 
         if context.fitted is None:
             choices = self._by_input(self._choose(context, labels_known=False))
-            channels = [name for one in choices.values() for name in one.stack.names]
-            found = {name: self._sketched(one, channels) for name, one in choices.items()}
-        else:
-            choices = self._recall(context)
-            fitted = parts(context.fitted)
-            found = {name: self._template(one, fitted[name]) for name, one in choices.items()}
+            channels = [channel for one in choices.values() for channel in one.stack.names]
+            like = scaling_like(self, context, planning=True)
+            found = {name: self._sketched(one, channels, name, like) for name, one in choices.items()}
+            sketch = together(found).assign_attrs({SKETCH: "values are not known yet"})
+            return Layout(sketch, "sample", self._block(choices.values()))
+        choices = self._recall(context)
+        fitted = parts(context.fitted)
+        found = {name: self._template(one, fitted[name]) for name, one in choices.items()}
         return Layout(together(found), "sample", self._block(choices.values()))
 
-    def _sketched(self, choice: Choice, channels: list[str]) -> xr.Dataset:
+    def _sketched(
+        self, choice: Choice, channels: list[str], name: str, like: dict[str, xr.Dataset] | None
+    ) -> xr.Dataset:
         """The store of one input before anything is fitted."""
         import numpy as np
 
-        from geoxai.stages.scaling import declared
         from geoxai.statistics.sampling import template
 
         shape = (len(choice.stack.names), *choice.stack.grid.shape)
         unknown_yet = np.ones(shape if self.per == "cell" and self.scale == "standard" else shape[:1])
-        mean, sd = declared(self, choice.stack, channels) or (unknown_yet, unknown_yet)
+        scaling = declared(self, choice.stack, channels) if like is None else taken(like, name, choice.stack)
+        mean, sd = scaling or (unknown_yet, unknown_yet)
         return template(choice, np.ones(shape, dtype=bool), mean, sd, varying=self.missing == "varying")
 
     def _template(self, choice: Choice, fitted: xr.Dataset) -> xr.Dataset:

@@ -47,7 +47,12 @@ class InputPath:
     """Marks an option that holds input files: a path or glob, or a list of them, relative to the current directory.
 
     The config makes them absolute and checks that they exist; fingerprints use the content of the files, not the path.
+    With ``later`` they may come to exist between the check and the run. ``within`` are patterns of what counts of a
+    folder, where not all of it does.
     """
+
+    later: bool = False
+    within: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -48,10 +48,12 @@ class Train(StoredStage):
     images are standardised while training and the scaling is folded into the last layer, so that outputs are in target
     units.
 
-    Weights stand in `<stage>/network-<i>.pt` (state dicts), loss curves in `<stage>.zarr`, scores per network and
-    split, beside a linear model and the majority class or the climatology, in `<stage>.json`. A training that is
-    killed goes on from its last checkpoint and ends with the same weights. With `seeds` above 1 every later result has
-    a dim `network`; network i uses the run's seed + i.
+    Weights are in `<stage>/network-<i>.pt` (state dicts). `<stage>.zarr` has loss curves, and what the networks learned
+    from: grid, scaling, channels and their units, classes. Other samples must be like that to be predicted or
+    explained; classes, channels and orientation are matched by name. Scores per network and split, beside a linear
+    model and the majority class or the climatology, are in `<stage>.json`. A training that is killed goes on from its
+    last checkpoint and ends with the same weights. With `seeds` above 1 every later result has a dim `network`; network
+    i uses the run's seed + i.
     """
 
     use: ClassVar[str] = "train"
@@ -137,7 +139,17 @@ class Train(StoredStage):
                 "epoch": ("epoch", np.arange(1, self.epochs + 1), {"long_name": "epoch"}),
             },
         )
-        return Layout(template, "network", 1)
+        return Layout(self._with_origin(context, template), "network", 1)
+
+    def _with_origin(self, context: Context, template: xr.Dataset) -> xr.Dataset:
+        """The store with what the networks learn from: grid, scaling, channels, classes and units of targets."""
+        from geoxai.models.origin import stored_origin
+
+        networks = self.skeleton(context)
+        known = stored_origin(networks.origins)
+        attrs = {"task": networks.task, "classes": " ".join(networks.classes), "target_units": networks.units}
+        attrs["target_channels"] = " ".join(networks.target_channels)
+        return (template if known is None else template.merge(known)).assign_attrs(attrs)
 
     def compute(self, context: Context, start: int, stop: int) -> xr.Dataset:
         import numpy as np
@@ -313,6 +325,7 @@ class Train(StoredStage):
     def _networks(self, samples: xr.Dataset, modules: tuple[nn.Module, ...], notes: tuple[str, ...] = ()) -> Networks:
         from geoxai.models.examples import classes_of, target_channels_of, task_of, units_of
         from geoxai.models.networks import Networks, digest_of, frozen
+        from geoxai.models.origin import origin_of
 
         task = task_of(samples, self.target)
         return Networks(
@@ -324,6 +337,7 @@ class Train(StoredStage):
             notes=notes,
             units=units_of(samples, task),
             target_channels=target_channels_of(samples) if task == "image" else (),
+            origins={"": origin_of(samples)},
         )
 
     def _check(self, samples: xr.Dataset, module: nn.Module) -> None:
@@ -377,21 +391,10 @@ def weights_path(context: Context, i: int) -> Path:
 
 
 def inside_adapter(samples: xr.Dataset) -> Adapter:
-    """The orientation networks are trained in, the same however the samples are stored.
+    """The orientation networks are trained in."""
+    from geoxai.models.origin import origin_of, trained_adapter
 
-    Longitudes of a region are left as they are: turning them could cut it in two.
-    """
-    import numpy as np
-
-    from geoxai.grid.coordinates import is_rectilinear, spacing
-    from geoxai.models.adapter import Adapter
-
-    channels = tuple(str(name) for name in samples["channel"].values)
-    if not is_rectilinear(samples):
-        return Adapter(channels=channels)
-    lon = samples["lon"].values
-    around = lon.size > 1 and np.isclose(lon.size * spacing(lon), 360, rtol=1e-3)
-    return Adapter(lat="ascending", lon="0..360" if around else None, channels=channels)
+    return trained_adapter(origin_of(samples))
 
 
 STAGES: tuple[type[Stage], ...] = (Train,)
