@@ -10,7 +10,7 @@ computed again. geoxai's version does not: most commits change no number.
 LIBRARIES: dict[str, int] = {
     "attribution": 1,
     "grid": 3,
-    "models": 2,
+    "models": 3,
     "plotting": 1,
     "readers": 2,
     "statistics": 3,
