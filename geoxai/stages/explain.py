@@ -47,6 +47,7 @@ class Explain(StoredStage):
     """What the explanation methods have in common."""
 
     gives: ClassVar[str] = "relevance"
+    revision: ClassVar[int] = 2
     libraries: ClassVar[tuple[str, ...]] = ("attribution", "grid", "models", "readers", "statistics")
     account: ClassVar[str]
 
