@@ -103,7 +103,7 @@ class Model(LazyStage):
     gives: ClassVar[str] = "network"
     revision: ClassVar[int] = 2
     fits: ClassVar[bool] = True
-    libraries: ClassVar[tuple[str, ...]] = ("grid", "models")
+    libraries: ClassVar[tuple[str, ...]] = ("grid", "models", "readers")
 
     path: Annotated[str, InputPath()] = Field(description="Network file.")
     from_: Annotated[str | None, Reference("samples", nearest=True)] = Field(

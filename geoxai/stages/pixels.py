@@ -35,7 +35,7 @@ class SelectPixels(StoredStage):
 
     use: ClassVar[str] = "select.pixels"
     gives: ClassVar[str] = "pixels"
-    libraries: ClassVar[tuple[str, ...]] = ("grid", "models", "statistics")
+    libraries: ClassVar[tuple[str, ...]] = ("grid", "models", "readers", "statistics")
 
     from_: Annotated[str | None, Reference("prediction", nearest=True)] = Field(
         None, alias="from", description="Predicted images."
