@@ -46,7 +46,7 @@ def fields_of(ds: xr.Dataset, wanted: Iterable[str] = ()) -> list[Hashable]:
     return asked or [
         name
         for name, variable in ds.data_vars.items()
-        if variable.ndim and variable.dtype.kind in "fiub" and not any(_is(ds, name, axis) for axis in ("lat", "lon"))
+        if variable.ndim and variable.dtype.kind in "fiub" and not _is_horizontal(ds, name)
     ]
 
 
@@ -143,8 +143,8 @@ def named(ds: xr.Dataset, name: Hashable, axis: str) -> bool:
     return str(name).lower() in NAMES[axis] and ds.variables[name].attrs.get("standard_name") not in _OTHER
 
 
-def _is(ds: xr.Dataset, name: Hashable, axis: str) -> bool:
-    return declared(ds, name, axis) or named(ds, name, axis)
+def _is_horizontal(ds: xr.Dataset, name: Hashable) -> bool:
+    return any(declared(ds, name, axis) or named(ds, name, axis) for axis in ("lat", "lon"))
 
 
 def _one(usable: Sequence[Hashable], axis: str, source: str) -> Hashable:
@@ -244,6 +244,13 @@ def _no_grid(ds: xr.Dataset, source: str, fields: Sequence[Hashable]) -> InputEr
         return InputError(
             f"{source}: a staggered grid: {', '.join(staggered)} on edges of cells, no latitude or longitude there",
             fix="average it to the centres of the cells first",
+        )
+    moving = [name for name, variable in ds.variables.items() if variable.ndim == 3 and _is_horizontal(ds, name)]
+    if moving:
+        place, over = moving[0], ", ".join(map(str, ds[moving[0]].dims))
+        return InputError(
+            f"{source}: {place}({over}) changes with {ds[place].dims[0]}: a grid that moves",
+            fix=f"if it does not move, keep one: ds[{str(place)!r}].isel({ds[place].dims[0]}=0), as coordinates",
         )
     for axis in ("lat", "lon"):
         if not any(axis_of(ds, field, axis, source) for field in fields):

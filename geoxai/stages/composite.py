@@ -76,7 +76,11 @@ class Composite(ReducedStage):
         description="What each map is divided by: its largest |relevance|, the sum of |relevance| (`percent`: in "
         "percent of it), its sum (refused where relevance has both signs), the explained value, or nothing.",
     )
-    regions: list[str] = Field([], description="Named regions whose shares of relevance are reported.")
+    regions: list[str] = Field(
+        [],
+        description="Named regions whose shares of relevance are reported. A cell on an edge counts with the part "
+        "inside, as in `index.nino34`.",
+    )
     chunk: Chunk = Field("auto", description="Samples in one unit of work; auto: the chunks of the relevance.")
 
     @field_validator("where")

@@ -88,3 +88,14 @@ class Two(nn.Module):
         if self.head == "image":
             return self.image(a + b.mean((2, 3), keepdim=True))
         return self.classes(torch.cat([a.mean((2, 3)), b.mean((2, 3))], 1))
+
+
+def area_inside(lat: np.ndarray, lon: np.ndarray, lats: tuple[float, float], lons: tuple[float, float]) -> np.ndarray:
+    """The area, in any unit, of the part of every cell of an even grid that lies in a box."""
+    height, width = abs(lat[1] - lat[0]) / 2, abs(lon[1] - lon[0]) / 2
+    south, north = (np.sin(np.radians(np.clip(lat + side * height, *lats))) for side in (-1, 1))
+    columns = sum(
+        np.clip(np.minimum(lon + turn + width, lons[1]) - np.maximum(lon + turn - width, lons[0]), 0, None)
+        for turn in (-360, 0, 360)
+    )
+    return np.outer(north - south, columns)

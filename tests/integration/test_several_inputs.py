@@ -8,7 +8,7 @@ import torch
 import xarray as xr
 
 import geoxai
-from tests.integration.fields import GRIDS, Two, field, geoxai_, store, write_fields
+from tests.integration.fields import GRIDS, Two, area_inside, field, geoxai_, store, write_fields
 
 CONFIG = """\
 version: 1
@@ -169,8 +169,7 @@ def test_images_lie_on_the_grid_of_the_first_input(tmp_path, config, grid):
     assert forecast["prediction"].dims == ("sample", "target_channel", "lat", "lon")
     np.testing.assert_allclose(forecast["prediction"][:, 0], images, rtol=1e-4, atol=1e-5)
     lat, lon = forecast["lat"].values, forecast["lon"].values
-    rows, columns = (lat >= 0) & (lat <= 60), (lon >= 0) & (lon <= 90)
-    weights = np.outer(np.cos(np.radians(lat)) * rows, columns)
+    weights = area_inside(lat, lon, (0, 60), (0, 90))
     expected = ((images - mean) * weights).sum((1, 2)) / weights.sum()
     np.testing.assert_allclose(maps["target_value"][0], expected, rtol=1e-3, atol=1e-5)
     row, column = pixels["row"].values[:, 0], pixels["column"].values[:, 0]

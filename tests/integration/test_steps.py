@@ -5,7 +5,7 @@ import pytest
 import torch
 import xarray as xr
 
-from tests.integration.fields import Steps, field, geoxai_, store, write_fields
+from tests.integration.fields import Steps, area_inside, field, geoxai_, store, write_fields
 
 CONFIG = """\
 version: 1
@@ -46,7 +46,7 @@ def test_a_step_of_a_channel_is_explained(tmp_path, config):
     here = own[..., ::-1, :]  # from the north, as the samples are
     lat, lon = samples["lat"].values, samples["lon"].values
     row, column = abs(lat - 50).argmin(), abs(lon).argmin()
-    inside = np.outer(np.cos(np.radians(lat)) * (abs(lat) <= 40), abs(lon) <= 60)
+    inside = area_inside(lat, lon, (-40, 40), (-60, 60))
     expected = [
         here[:, 2, 1, row, column],
         (here[:, 2, 0] * inside).sum((1, 2)) / inside.sum(),

@@ -225,3 +225,30 @@ def test_a_rotated_grid_with_its_places_loads(tmp_path: Path) -> None:
     read = open_netcdf(saved(ds, tmp_path / "a.nc"))
     assert read["tas"].dims == ("time", "y", "x")
     np.testing.assert_array_equal(read["lat"], lat)
+
+
+def test_a_grid_whose_places_have_a_time_is_named(tmp_path: Path) -> None:
+    places = {name: (("Time", "y", "x"), np.zeros((3, 4, 5))) for name in ("XLAT", "XLONG")}
+    ds = xr.Dataset({"T2": plane("Time", "y", "x")}, {**places, "XTIME": ("Time", TIME)})
+    with pytest.raises(InputError, match=r"XLAT\(Time, y, x\) changes with Time: a grid that moves"):
+        open_netcdf(saved(ds, tmp_path / "wrf.nc"))
+
+
+def test_lists_of_places_and_several_grids_are_named(tmp_path: Path) -> None:
+    station = xr.Dataset(
+        {"t": plane("time", "station", shape=(3, 5))},
+        {"time": TIME, "lat": ("station", np.arange(5.0)), "lon": ("station", np.arange(5.0))},
+        {"featureType": "timeSeries"},
+    )
+    with pytest.raises(InputError, match="timeseries data: lat and lon both lie along station"):
+        open_netcdf(saved(station, tmp_path / "station.nc"))
+    two = xr.Dataset(
+        {"a": plane("time", "lat", "lon"), "b": plane("time", "lat2", "lon2", shape=(3, 8, 9))},
+        {"time": TIME, "lat": np.arange(4.0), "lon": np.arange(5.0),
+         "lat2": ("lat2", np.arange(8.0), {"units": "degrees_north"}),
+         "lon2": ("lon2", np.arange(9.0), {"units": "degrees_east"})},
+    )  # fmt: skip
+    path = saved(two, tmp_path / "two.nc")
+    with pytest.raises(InputError, match="several grids: a on lat, lon; b on lat2, lon2"):
+        open_netcdf(path)
+    assert open_netcdf(path, {"b": Wanted()})["b"].shape == (3, 8, 9)
