@@ -1,11 +1,15 @@
 """Fixtures shared by all tests."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("KERAS_BACKEND", "torch")  # Keras reads it once, at its first import
+
+# Digests of the files of tests stay out of the user's cache, of the processes that tests start too.
+os.environ["XDG_CACHE_HOME"] = (_cache := tempfile.TemporaryDirectory(prefix="geoxai-tests-")).name
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

@@ -9,7 +9,7 @@ import glob
 import hashlib
 import json
 from collections.abc import Callable, Iterable
-from functools import cache, lru_cache
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,16 +21,13 @@ from geoxai.paths import expand
 from geoxai.revisions import LIBRARIES
 from geoxai.source_code import code_of
 from geoxai.stages.stage import InputPath, OutputStage, Reference, Stage
+from geoxai.storage.digests import file_digest
 
 if TYPE_CHECKING:
     from geoxai.config import Config
 
 # Options that cut the work but do not change a number.
 _NOT_SCIENCE = {"chunk"}
-
-_WHOLE_FILE = 64 * 2**20
-_SAMPLES = 64
-_SAMPLE = 2**20
 
 
 def ingredients(
@@ -129,28 +126,9 @@ def digest_paths(value: str | Iterable[str]) -> list[str]:
 
 def _digest_tree(path: Path) -> str:
     if not path.is_dir():
-        return _digest_of(path)
+        return file_digest(path)
     files = sorted(p for p in path.rglob("*") if p.is_file())
-    return short_hash([[str(p.relative_to(path)), _digest_of(p)] for p in files])
-
-
-def _digest_of(path: Path) -> str:
-    stat = path.stat()
-    return _digest_file(path, stat.st_size, stat.st_mtime_ns)
-
-
-@lru_cache(maxsize=65536)
-def _digest_file(path: Path, size: int, mtime_ns: int) -> str:
-    """SHA-256 of a file; of its size and 64 evenly spaced megabytes where it is larger than those."""
-    digest = hashlib.sha256(str(size).encode())
-    with path.open("rb") as handle:
-        if size <= _WHOLE_FILE:
-            digest.update(handle.read())
-        else:
-            for i in range(_SAMPLES):
-                handle.seek(i * (size - _SAMPLE) // (_SAMPLES - 1))
-                digest.update(handle.read(_SAMPLE))
-    return digest.hexdigest()[:16]
+    return short_hash([[str(p.relative_to(path)), file_digest(p)] for p in files])
 
 
 def _drop(options: Any, path: list[str]) -> None:
