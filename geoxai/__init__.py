@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from geoxai.pipeline import open_run, run
     from geoxai.plotting.drawing import plot
 
-__version__ = "0.1.0"
 _LAZY = {
     "explain": "geoxai.explaining",
     "receptive_field": "geoxai.attribution.fields.receptive",
@@ -25,6 +24,8 @@ __all__ = ["__version__", "explain", "open_run", "plot", "receptive_field", "run
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return import_module("geoxai.version").version()
     if name in _LAZY:
         return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'geoxai' has no attribute {name!r}")

@@ -20,7 +20,7 @@ LAYERS = (
     ("plotting", "readers", "models", "attribution", "statistics"),
     ("grid", "storage"),
     ("source_code",),
-    ("errors", "names", "paths", "revisions", "signals"),
+    ("errors", "names", "paths", "revisions", "signals", "version"),
 )
 # Libraries of one layer stand alone.
 DEPTH = {part: depth for depth, parts in enumerate(LAYERS) for part in parts}

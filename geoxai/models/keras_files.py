@@ -21,6 +21,7 @@ from torch import Tensor
 from geoxai.errors import GeoxaiError, InputError, OptionError
 from geoxai.models.keras2 import mended, pool_as_tensorflow, register_functions
 from geoxai.storage.hdf5 import rewritten
+from geoxai.version import DISTRIBUTION
 
 HDF5 = (".h5", ".hdf5")
 CODE = ("Lambda", "__lambda__", "TorchModuleWrapper", "TFSMLayer", "JaxLayer", "FlaxLayer")  # classes that hold code
@@ -35,7 +36,9 @@ def keras_on_torch(name: str) -> Any:
         import keras
     except ImportError:
         raise GeoxaiError(
-            f"{name} is a Keras file and keras is not installed", fix='pip install "geoxai[keras]"', option="path"
+            f"{name} is a Keras file and keras is not installed",
+            fix=f'pip install "{DISTRIBUTION}[keras]"',
+            option="path",
         ) from None
     if keras.backend.backend() != "torch":
         raise GeoxaiError(

@@ -15,13 +15,16 @@ from typing import Any
 
 from geoxai.storage.files import read_json, remove, write_json
 from geoxai.storage.recorded import Recorded
+from geoxai.version import version
 
 STAGE, SUMMARY = "stage.json", "summary.json"
 
 
 @dataclass(frozen=True)
 class StageEntry:
-    """What a stage's store was made for, and the files of the store before any unit is in it."""
+    """What a stage's store was made for, the files of the store before any unit is in it, and the version of geoxai
+    that made it, which is not part of the fingerprint.
+    """
 
     fingerprint: str
     ingredients: dict[str, Any]
@@ -30,6 +33,7 @@ class StageEntry:
     chunks: dict[str, list[int]]
     merges: bool = False
     files: Recorded = field(default_factory=dict)
+    made_by: str = field(default_factory=version)
 
     @property
     def units(self) -> int:
@@ -57,7 +61,7 @@ class Ledger:
     def read(self) -> StageEntry | None:
         """The stage's entry; None where there is none that can be read, as if the stage had never begun."""
         try:
-            entry = StageEntry(**_entry(self.folder / STAGE))
+            entry = StageEntry(**{"made_by": "", **_entry(self.folder / STAGE)})
         except TypeError:
             return None
         return entry if _sound(entry) else None

@@ -15,6 +15,7 @@ from geoxai.pipeline.ownership import refuse_another
 from geoxai.pipeline.units import describe
 from geoxai.pipeline.workspace import Workspace, bind, check_skeletons, is_done, upstream
 from geoxai.stages.stage import LazyStage, OutputStage
+from geoxai.version import version
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def _stage_plan(workspace: Workspace, name: str, damaged: list[Damage]) -> Stage
         units, done, why = 0, 0, "opened when read"
         if stage.fits:
             fitted = is_done(workspace, f"{name}.fit", workspace.fingerprint(name))
-            why = _told(damaged) or ("fit is stored" if fitted else _why_fit(workspace, name))
+            why = _told(damaged) or _why_fit(workspace, name, fitted)
         return StagePlan(name, stage.use, stage.gives, shape, size, units, done, why)
     made = workspace.fingerprint(name)
     total = 1 if isinstance(stage, OutputStage) else entry.units if entry else None
@@ -114,8 +115,11 @@ def _told(damaged: list[Damage]) -> str:
     return f"damaged: {damaged[0].file} {damaged[0].flaw}{more}" if damaged else ""
 
 
-def _why_fit(workspace: Workspace, name: str) -> str:
+def _why_fit(workspace: Workspace, name: str, fitted: bool) -> str:
+    """Whether there is something to fit, and why."""
     found = Ledger(workspace.run_dir, f"{name}.fit").read()
+    if fitted:
+        return f"fit is stored{_by_other(found)}"
     changes = changed(found.ingredients, workspace.ingredients(name)) if found else []
     return f"to be fitted: {'; '.join(changes)}" if changes else "to be fitted once"
 
@@ -144,7 +148,12 @@ def _why(workspace: Workspace, name: str, total: int | None, done: int) -> str:
         return f"refused: stored in {found.layout_words()}, the config asks for {entry.layout_words()}"
     if failures := ledger.failures():
         return f"{len(failures)} failed: {next(iter(failures.values())).splitlines()[0]}"
-    return "done" if done == total else "stopped before its end"
+    return f"done{_by_other(found)}" if done == total else "stopped before its end"
+
+
+def _by_other(found: StageEntry | None) -> str:
+    """The version of geoxai that made a result, where it is not this one."""
+    return f", made by geoxai {found.made_by}" if found and found.made_by not in ("", version()) else ""
 
 
 def _shape(skeleton: Any) -> tuple[str, int]:

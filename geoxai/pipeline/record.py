@@ -17,8 +17,9 @@ from typing import Any
 from geoxai.pipeline.libraries import libraries_heard
 from geoxai.pipeline.workspace import Workspace
 from geoxai.storage.files import read_json, write_json
+from geoxai.version import version as geoxai_version
 
-_PACKAGES = ("geoxai", "torch", "numpy", "xarray", "dask", "distributed", "zarr", "netCDF4", "pandas", "pydantic")
+_PACKAGES = ("torch", "numpy", "xarray", "dask", "distributed", "zarr", "netCDF4", "pandas", "pydantic")
 
 
 @dataclass
@@ -67,7 +68,7 @@ class Record:
                 "host": platform.node(),
                 "platform": platform.platform(),
                 "python": platform.python_version(),
-                "versions": dict(_versions()),
+                "versions": {"geoxai": geoxai_version(), **dict(_versions())},
                 "torch_build": _torch_build(),
                 "compute": config.resolved()["compute"] | {"device": self.workspace.device},
                 "stages": self.stages,

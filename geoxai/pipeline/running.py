@@ -266,11 +266,12 @@ def _fit(going: _Run, name: str, stage: Stage) -> None:
     if is_done(workspace, f"{name}.fit", made):
         return
     ledger = Ledger(workspace.run_dir, f"{name}.fit")
-    ledger.begin(StageEntry(made, workspace.ingredients(name), 1, 1, {}))
+    entry = StageEntry(made, workspace.ingredients(name), 1, 1, {})
+    ledger.begin(entry)
     going.report(f"{name} (fit)", 0, 1)
     with steady(workspace.config.compute.threads_per_worker):
         fitted = stage.fit(workspace.context(name, fitting=True)).load()
-        stores.write_whole(fit_store(workspace.run_dir, name), fitted, provenance(workspace, name))
+        stores.write_whole(fit_store(workspace.run_dir, name), fitted, provenance(workspace, name, entry.made_by))
     ledger.finish(0, made, recorded(workspace, [fit_store(workspace.run_dir, name)]))
     workspace.forget(name)
     going.report(f"{name} (fit)", 1, 1)

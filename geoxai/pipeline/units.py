@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from geoxai import __version__
 from geoxai.errors import GeoxaiError
 from geoxai.pipeline import stores
 from geoxai.pipeline.damage import suspicious
@@ -28,6 +27,7 @@ from geoxai.pipeline.workspace import Workspace, plain_error, rebuild, with_upst
 from geoxai.stages.stage import Context, Layout, ReducedStage, StoredStage
 from geoxai.storage.files import DiskError, remove
 from geoxai.storage.recorded import Recorded, record
+from geoxai.version import version
 
 log = logging.getLogger("geoxai.pipeline")
 
@@ -118,7 +118,9 @@ def begin(workspace: Workspace, name: str) -> StageEntry:
     for path in (context.store, context.folder, workspace.run_dir / f"{name}.json"):
         remove(path)
     if isinstance(stage, StoredStage):
-        stores.create(context.store, _layout(workspace, name, stage, context), provenance(workspace, name))
+        stores.create(
+            context.store, _layout(workspace, name, stage, context), provenance(workspace, name, entry.made_by)
+        )
         entry = replace(entry, files=recorded(workspace, [context.store]))
     ledger.begin(entry)
     return entry
@@ -137,7 +139,7 @@ def describe(workspace: Workspace, name: str, context: Context) -> StageEntry:
     return StageEntry(workspace.fingerprint(name), made_of, size, layout.block, stores.chunks_of(layout))
 
 
-def provenance(workspace: Workspace, name: str) -> dict[str, Any]:
+def provenance(workspace: Workspace, name: str, made_by: str) -> dict[str, Any]:
     """Attributes of a store: only what determines its numbers, so that two runs can be compared bit for bit."""
     made_of = workspace.ingredients(name)
     inputs = {
@@ -152,7 +154,8 @@ def provenance(workspace: Workspace, name: str) -> dict[str, Any]:
         "geoxai_fingerprint": workspace.fingerprint(name),
         "geoxai_config_hash": workspace.science_hash(),
         "geoxai_inputs": json.dumps(inputs, sort_keys=True),
-        "geoxai_versions": json.dumps({"geoxai": __version__, **versions()}, sort_keys=True),
+        "geoxai_version": made_by,
+        "geoxai_versions": json.dumps(versions(), sort_keys=True),
         "geoxai_seed": workspace.config.compute.seed,
         "geoxai_device": made_of["device"],
     }
@@ -206,7 +209,9 @@ def _merge(workspace: Workspace, stage: ReducedStage, context: Context, units: i
 
     ledger = Ledger(workspace.run_dir, context.stage)
     partials = (xr.open_zarr(ledger.partial(unit), consolidated=False) for unit in range(units))
-    stores.write_whole(context.store, stage.merge(context, partials), provenance(workspace, context.stage))
+    begun = ledger.read()
+    made_by = begun.made_by if begun else version()
+    stores.write_whole(context.store, stage.merge(context, partials), provenance(workspace, context.stage, made_by))
 
 
 def _layout(workspace: Workspace, name: str, stage: StoredStage, context: Context) -> Layout:

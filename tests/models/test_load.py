@@ -48,7 +48,7 @@ def test_keras_is_asked_for_where_it_is_not_installed(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "keras", None)
     with pytest.raises(GeoxaiError, match="keras is not installed") as error:
         load_network(tmp_path / "net.keras")
-    assert "geoxai[keras]" in error.value.fix
+    assert "geoxai-pipeline[keras]" in error.value.fix
 
 
 @pytest.mark.parametrize(
