@@ -17,6 +17,7 @@ LAYERS = (
     ("stages",),
     ("explaining",),
     ("explained",),
+    ("synthetic",),
     ("plotting", "readers", "models", "attribution", "statistics"),
     ("grid", "storage"),
     ("source_code",),

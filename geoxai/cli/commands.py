@@ -155,12 +155,16 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Write a commented config to start from, and the schema beside it that editors complete it with."""
+    """Write a commented config to start from, the schema that editors complete it with, and synthetic data for it.
+
+    Files that are there are left as they are.
+    """
     with plainly(debug):
         from geoxai.cli.starter import write_starter
 
-        config, schema_file = write_starter(name, template, force=force)
-        typer.echo(f"wrote {config} and {schema_file}\n  next: geoxai check {config}; geoxai run {config}")
+        written = write_starter(name, template, force=force)
+        typer.echo(f"wrote {', '.join(map(str, written))}")
+        typer.echo(f"  next: geoxai check {written[0]}; geoxai run {written[0]}")
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Configs to start from."""
+"""Configs to start from, with data to run them on."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from pathlib import Path
 from geoxai.config import json_schema
 from geoxai.errors import OptionError
 from geoxai.names import unknown
+from geoxai.storage.files import write_text
 
 SCHEMA_FILE = "geoxai.schema.json"
+DATA = Path("data_samples")  # as the starters name it, in the folder where the command is typed
 
 
 def templates() -> dict[str, str]:
@@ -21,8 +23,10 @@ def templates() -> dict[str, str]:
     return {file.name.removesuffix(".yaml"): file.read_text(encoding="utf-8") for file in files}
 
 
-def write_starter(name: str, template: str, *, force: bool = False) -> tuple[Path, Path]:
-    """Writes ``<name>.yaml`` and beside it the JSON Schema that editors read; returns both paths.
+def write_starter(name: str, template: str, *, force: bool = False) -> list[Path]:
+    """Write ``<name>.yaml``, beside it the JSON Schema that editors read, and synthetic data that it runs on.
+
+    What is there already is left as it is, but for the config and the schema with ``force``. The paths written.
 
     Raises
     ------
@@ -39,7 +43,22 @@ def write_starter(name: str, template: str, *, force: bool = False) -> tuple[Pat
         raise OptionError(f"{target} is already there", fix="choose another name, or --force to overwrite it")
     if not target.parent.is_dir():
         raise OptionError(f"there is no folder {target.parent}", fix="make it first")
-    target.write_text(known[template].replace("EXPERIMENT", target.stem), encoding="utf-8")
+    if DATA.exists() and not DATA.is_dir():
+        raise OptionError(f"{DATA} is a file, and the folder of the data is called so", fix="use another folder")
+    write_text(target, known[template].replace("EXPERIMENT", target.stem))
     schema = target.parent / SCHEMA_FILE
-    schema.write_text(json.dumps(json_schema(), indent=1) + "\n", encoding="utf-8")
-    return target, schema
+    written = [target]
+    if force or not schema.exists():
+        write_text(schema, json.dumps(json_schema(), indent=1) + "\n")
+        written.append(schema)
+    return written + _write_data()
+
+
+def _write_data() -> list[Path]:
+    """Synthetic temperatures, unless there are some."""
+    if any(DATA.glob("sst_*.nc")):
+        return []
+    from geoxai.synthetic import make_sample, write_fields
+
+    DATA.mkdir(exist_ok=True)
+    return write_fields(make_sample(), DATA, "geoxai init")

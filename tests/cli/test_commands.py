@@ -209,11 +209,6 @@ class TestInit:
         assert Path("nino.yaml").read_text().startswith("# yaml-language-server: $schema=geoxai.schema.json\n")
         assert "EXPERIMENT" not in Path("nino.yaml").read_text()
         assert json.loads(Path("geoxai.schema.json").read_text())["title"]
-        assert geoxai_("check", "nino.yaml").exit_code == 3  # all that is missing are the data
-        Path("data_samples").mkdir()
-        files = [place for place in geoxai_("check", "nino.yaml").stderr.splitlines() if "no file" in place]
-        for line in files:
-            Path(line.rsplit(" ", 1)[1].replace("*", "1")).touch()
         assert geoxai_("check", "nino.yaml").exit_code == 0
         config = load("nino.yaml")
         assert (config.name, config.run_dir) == ("nino", Path.cwd() / "runs" / "nino")
@@ -227,6 +222,31 @@ class TestInit:
         assert Path("enso.yaml").read_text() == "mine"
         assert geoxai_("init", "--force").exit_code == 0
         assert Path("enso.yaml").read_text() != "mine"
+
+    def test_data_and_schema_that_are_there_stay(self):
+        Path("data_samples").mkdir()
+        Path("data_samples/sst_mine.nc").write_text("mine")
+        Path("geoxai.schema.json").write_text("mine")
+        result = geoxai_("init")
+        assert result.exit_code == 0
+        assert result.stdout.startswith("wrote enso.yaml\n")
+        assert [path.name for path in Path("data_samples").iterdir()] == ["sst_mine.nc"]
+        assert Path("data_samples/sst_mine.nc").read_text() == Path("geoxai.schema.json").read_text() == "mine"
+
+    def test_a_file_where_the_data_go_is_refused_before_anything_is_written(self):
+        Path("data_samples").write_text("mine")
+        result = geoxai_("init")
+        assert result.exit_code == 2
+        assert "data_samples is a file" in result.stderr
+        assert not Path("enso.yaml").exists()
+
+    @pytest.mark.slow
+    def test_what_it_writes_runs_at_once(self):
+        assert geoxai_("init").exit_code == 0
+        quick = ["compute.executor=serial", "stages.network.seeds=1", "stages.network.epochs=5"]
+        result = geoxai_("run", "enso.yaml", *(word for value in quick for word in ("--set", value)))
+        assert result.exit_code == 0, result.output
+        assert Path("runs/enso/report.html").exists()
 
     def test_unknown_template(self):
         result = geoxai_("init", "--template", "ensoo")
@@ -284,7 +304,7 @@ def test_unknown_command_is_2():
 
 
 @pytest.mark.parametrize(
-    "words", [["--help"], ["run", "--help"], ["--version"], ["check", "c.yaml"], ["schema"], ["stages"], ["init", "a"]]
+    "words", [["--help"], ["run", "--help"], ["--version"], ["check", "c.yaml"], ["schema"], ["stages"]]
 )
 def test_starts_at_once_and_without_the_heavy_libraries(words):
     code = (
