@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from geoxai.pipeline import open_run, run
     from geoxai.plotting.drawing import plot
 
+    __version__: str
+
 _LAZY = {
     "explain": "geoxai.explaining",
     "receptive_field": "geoxai.attribution.fields.receptive",
@@ -32,4 +34,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY})
+    return sorted({*globals(), *__all__})
