@@ -31,7 +31,12 @@ def refuse_another(workspace: Workspace, chosen: Iterable[str], forced: Iterable
         return
     forced = tuple(forced)
     stored = _stored(workspace)
-    kept = [name for name, found in stored.items() if found == workspace.fingerprint(name)]
+    if not stored:
+        return
+    try:
+        kept = [name for name, found in stored.items() if found == workspace.fingerprint(name)]
+    except Exception:  # code or files of the user that cannot be read: the run itself says so, and replaces nothing
+        return
     lost = [name for name in chosen if name in stored and name not in (*kept, *forced)]
     if not lost or (before.get("name") == config.name and (kept or _is_same(workspace, before))):
         return

@@ -203,14 +203,17 @@ def _check_skeletons(workspace: Workspace, chosen: list[str]) -> None:
 
 
 def _do_stages(workspace: Workspace, record: Record, chosen: list[str], command: str) -> tuple[int, str]:
-    """Do stages in order, and once more where what a stage read turned out to be damaged."""
+    """Do stages in order, and again where what a stage read turned out to be damaged."""
     with executor(workspace) as execute, progress() as report:
-        going = _Run(workspace, record, execute, report)
-        _do_each(going, chosen)
-        if going.damaged:
+        for _ in range(len(chosen) + 1):  # each time one stage or more is put right
             going = _Run(workspace, record, execute, report)
             _do_each(going, chosen)
-    return _ending(going, command)
+            if not going.damaged:
+                return _ending(going, command)
+    raise GeoxaiError(
+        f"what {', '.join(sorted(going.damaged))} reads is damaged each time that it is computed anew",
+        fix="check the disk and the memory of this machine, or choose another output.dir",
+    )
 
 
 def _do_each(going: _Run, chosen: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterable
@@ -22,10 +23,10 @@ def record(paths: Iterable[Path], folder: Path, *, sync: bool) -> Recorded:
     folders: set[Path] = set()
     for path in paths:
         for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
-            with file.open("rb") as handle:
+            with file.open("r+b" if sync else "rb") as handle:  # Windows syncs only what is open for writing
                 if sync:
-                    os.fsync(handle.fileno())
-                name = str(file.relative_to(folder)) if file.is_relative_to(folder) else str(file)
+                    _sync(handle.fileno())
+                name = (file.relative_to(folder) if file.is_relative_to(folder) else file).as_posix()
                 found[name] = [os.fstat(handle.fileno()).st_size, _digest(handle)]
             folders.update(parent for parent in file.parents if parent.is_relative_to(folder) or parent == file.parent)
     if sync:
@@ -64,8 +65,14 @@ def _sync_folder(folder: Path) -> None:
     except OSError:  # folders cannot be opened on every system
         return
     try:
-        os.fsync(descriptor)
-    except OSError:
-        pass
+        _sync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _sync(descriptor: int) -> None:
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some file systems cannot
+            raise

@@ -120,6 +120,29 @@ def test_damage_that_comes_while_a_run_goes_on(
     assert float((fake.run / "mean.txt").read_text()) == 8.25
 
 
+@pytest.mark.parametrize("times", [2, 99])
+def test_damage_that_comes_again_and_again(
+    fake: Any, monkeypatch: pytest.MonkeyPatch, times: int, capsys: pytest.CaptureFixture
+) -> None:
+    path, real, left = fake(), fake.stages["fake.mean"].partial, [times]
+
+    def damaging(self: Any, context: Any, start: int, stop: int) -> Any:
+        if left[0]:
+            left[0] -= 1
+            empty(fake.run / "square.zarr" / "square" / "c" / str(start // 3))
+        return real(self, context, start, stop)
+
+    monkeypatch.setattr(fake.stages["fake.mean"], "partial", damaging)
+    result = run(path)
+    if times == 2:
+        assert result.exit_code == 0, result.message
+        assert float((fake.run / "mean.txt").read_text()) == 8.25
+        assert capsys.readouterr().err.count("damaged, and computed anew") == 2
+    else:
+        assert result.exit_code == 1
+        assert result.message.startswith("what mean reads is damaged each time that it is computed anew")
+
+
 def test_an_error_without_damage_stays_an_error(
     fake: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
