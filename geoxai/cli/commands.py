@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import geoxai
-from geoxai.cli.failures import plainly, show
+from geoxai.cli.failures import plainly, show, show_refused
 from geoxai.errors import OptionError
 from geoxai.names import unknown
 
@@ -21,7 +21,6 @@ app = typer.Typer(
     name="geoxai",
     help="Explain networks on gridded geoscience data: from NetCDF and a trained network to relevance maps.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -141,6 +140,7 @@ def schema(
     with plainly(debug):
         from geoxai.config import json_schema
 
+        show_refused()
         text = json.dumps(json_schema(), indent=1)
         if output is None:
             typer.echo(text)
@@ -177,6 +177,7 @@ def stages(
         from geoxai.cli.listing import manual, overview
         from geoxai.stages import registry
 
+        show_refused()
         known = registry()
         if name is None:
             typer.echo(overview(known))
@@ -190,6 +191,7 @@ def _load(path: str, overrides: list[str] | None) -> Config:
     """The config, its warnings shown."""
     from geoxai.config import load
 
+    show_refused()
     config = load(path, overrides or ())
     show(config.warnings)
     return config

@@ -51,6 +51,14 @@ def show(findings: Iterable[Diagnostic]) -> None:
             typer.echo(finding.render(), err=True)
 
 
+def show_refused() -> None:
+    """Warn of stages of other packages that are left out: they stop no command that does not use them."""
+    from geoxai.stages import refused
+
+    for error in refused():
+        typer.echo(f"warning: {error.message}\n  {error.fix}", err=True)
+
+
 def _tell(error: Exception) -> None:
     if isinstance(error, ConfigError):
         show(error.diagnostics)

@@ -97,7 +97,8 @@ def to_units(
     """
     change = conversion(have, want)
     if change is None:
-        hint = closest(want, _KNOWN)
+        near = closest(want, [*_KNOWN, *_SPELLINGS])
+        hint = near and canonical_unit(near)
         raise OptionError(
             f"variable {da.name!r} is in {have!r} and no conversion to {want!r} is known"
             + (f"; did you mean {hint!r}?" if hint and conversion(have, hint) else ""),

@@ -18,7 +18,7 @@ from geoxai.cli import app
 from geoxai.config import load
 from geoxai.config.document import parse
 from geoxai.errors import GeoxaiError, InputError
-from geoxai.stages import registry
+from geoxai.stages import discovered, registry
 from geoxai.stages.stage import LazyStage
 
 CONFIG = """\
@@ -286,13 +286,13 @@ def test_stages_of_other_packages_are_found(monkeypatch):
     monkeypatch.setitem(sys.modules, "my_stages", SimpleNamespace(Doubled=Doubled))
     point = EntryPoint(name="my.double", value="my_stages:Doubled", group="geoxai.stages")
     monkeypatch.setattr("geoxai.stages.entry_points", lambda group: [point] if group == "geoxai.stages" else [])
-    registry.cache_clear()
+    discovered.cache_clear()
     try:
         Path("c.yaml").write_text(CONFIG + "  twice: {use: my.double}\n")
         assert geoxai_("check", "c.yaml").exit_code == 0
         assert "my.double" in geoxai_("stages").stdout
     finally:
-        registry.cache_clear()
+        discovered.cache_clear()
 
 
 def test_version():

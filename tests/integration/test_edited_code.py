@@ -166,7 +166,7 @@ def forgotten(folder: Path) -> Any:
     def forget() -> None:
         for name in names:
             sys.modules.pop(name, None)
-        geoxai.stages.registry.cache_clear()
+        geoxai.stages.discovered.cache_clear()
 
     sys.path.append(str(folder / "installed"))
     sys.path.append(str(folder))

@@ -52,3 +52,12 @@ def test_unknown_conversions_name_variable_and_units() -> None:
     da = xr.DataArray(np.zeros(1), dims="x", name="pr")
     with pytest.raises(OptionError, match=r"'pr' is in 'm s-1' and no conversion to 'mm day-1'"):
         to_units(da, "mm day-1", "m s-1")
+
+
+@pytest.mark.parametrize(
+    ("want", "hint"), [("Celcius", "degC"), ("Farenheit", "degF"), ("Kelvn", "K"), ("degc.", "degC")]
+)
+def test_a_misspelt_unit_is_recognised(want: str, hint: str) -> None:
+    field = xr.DataArray([280.0], dims="time", attrs={"units": "K"}, name="t")
+    with pytest.raises(OptionError, match=f"did you mean '{hint}'"):
+        to_units(field, want, "K")
