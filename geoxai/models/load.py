@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import pickle
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -112,8 +114,9 @@ def _check_weights(module: nn.Module, path: Path) -> None:
 def _load_exported(path: Path, trust: bool) -> Loaded:
     _refuse_code(path, trust)
     try:
-        program = torch.export.load(path)
-        module = program.module()
+        with _unlogged():
+            program = torch.export.load(path)
+            module = program.module()
     except Exception as error:  # torch raises whatever its unzipping and parsing meet
         raise InputError(
             f"{path} is not a readable torch.export program: {_first_line(error)}",
@@ -128,6 +131,17 @@ def _load_exported(path: Path, trust: bool) -> Loaded:
     fixed = batch if isinstance(batch, int) else None
     notes = (f"exported for batches of exactly {fixed}; the last one is padded",) if fixed else ()
     return Loaded(frozen(module), "exported program", digest_of([module]), fixed, notes, len(names), tuple(names))
+
+
+@contextmanager
+def _unlogged() -> Iterator[None]:
+    """Keep torch from logging tracebacks of what is raised here anyway, and told in words."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _refuse_code(path: Path, trust: bool) -> None:

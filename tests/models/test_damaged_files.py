@@ -1,6 +1,8 @@
 """Damaged network files say so; none gives another network, hangs or ends the process."""
 
 import os
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
@@ -142,3 +144,14 @@ def test_two_members_of_one_name_are_refused(tmp_path):
     with pytest.raises(InputError, match="two members of one name"):
         load_network(path)
     assert os.path.exists(path)
+
+
+def test_torch_logs_no_traceback_above_our_sentence(tmp_path):
+    path = tmp_path / "net.pt2"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("net/archive_format", "pt2")
+    code = f"from geoxai.models.load import load_network; load_network({str(path)!r})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "InputError" in done.stderr
+    assert "is not a readable torch.export program" in done.stderr
+    assert "Ran into the following error" not in done.stderr
