@@ -234,7 +234,8 @@ class _Reading:
             case "int" | "float":
                 number = float(node.value.lower().replace(".inf", "inf").replace(".nan", "nan"))
                 if math.isinf(number) and "inf" not in node.value.lower():
-                    message = f"bad number {node.value!r}: too large for a 64-bit float"
+                    shown = node.value if len(node.value) < 40 else f"{node.value[:20]}..."
+                    message = f"bad number {shown!r}: too large for a 64-bit float"
                     self.document.findings.append(Diagnostic(here, message, "write .inf for infinity"))
                 return number
         return node.value

@@ -27,19 +27,20 @@ def absolute(path: str, base: Path) -> str:
     return path if is_remote(path) else os.path.normpath(base / Path(path).expanduser())
 
 
-def too_long(path: str) -> str | None:
-    """That a name in a path is longer than file systems allow, in words; None where none is."""
+def too_long(path: str, spare: int = 0) -> str | None:
+    """That a name in a path is longer than file systems allow, in words; None where none is.
+
+    ``spare`` is what else a name must have room for.
+    """
     longest = max(path.split("/"), key=lambda name: len(os.fsencode(name)))
     size = len(os.fsencode(longest))
-    if size <= MAX_BYTES:
+    if size <= MAX_BYTES - spare:
         return None
-    return f"the name {longest[:20]}... has {size} bytes, a file name has at most {MAX_BYTES}"
+    return f"the name {longest[:20]}... has {size} bytes, it can have at most {MAX_BYTES - spare}"
 
 
 def missing(path: str) -> tuple[str, str] | None:
     """Why no file is at an absolute path or glob, and a remedy; None where there is one."""
-    if long := too_long(path):
-        return long, "shorten it"
     if any(file.exists() for file in expand(path)):
         return None
     message = f"no file matches {path}" if split_glob(path)[1] else f"there is no file {path}"

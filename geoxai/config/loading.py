@@ -11,7 +11,7 @@ from geoxai.config.config import Config, plain
 from geoxai.config.diagnostic import ConfigError, Diagnostic, suggestion
 from geoxai.config.document import Document, Path_, read
 from geoxai.config.envelope import MAX_NAME, Envelope
-from geoxai.config.files import absolute, is_remote, missing, remote
+from geoxai.config.files import absolute, is_remote, missing, remote, too_long
 from geoxai.config.markers import Mark, marks
 from geoxai.config.outputs import collisions
 from geoxai.config.overrides import override
@@ -163,6 +163,9 @@ def _missing_files(name: str, stage: Stage, document: Document) -> list[Diagnost
             if is_remote(file):
                 message = f"{'.'.join(path)} is {remote(file)}, which is not supported yet"
                 findings.append(Diagnostic(document.value_place(path), message, "fetch the file and give its path"))
+                continue
+            if long := too_long(file):
+                findings.append(Diagnostic(document.value_place(path), f"{'.'.join(path)}: {long}", "shorten it"))
                 continue
             problem = None if mark.marker.later else missing(absolute(file, Path.cwd()))
             if problem:

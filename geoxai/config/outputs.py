@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePath
 
-from geoxai.config.files import is_remote, remote
+from geoxai.config.files import is_remote, remote, too_long
 from geoxai.stages.stage import OutputStage, ReducedStage, Stage, StoredStage
 
 # What every run folder holds; stages named like one of these would write there.
@@ -52,6 +52,8 @@ def _own(name: str, stage: Stage | None) -> list[str]:
 def _problem(
     option: str, path: str, target: Path, run_dir: Path, may_leave: bool, kept: Mapping[Path, str]
 ) -> tuple[str, str] | None:
+    if long := too_long(path, spare=len(".12345678.part") + 1):  # files are written under another name first
+        return f"{option}: {long}", "shorten it"
     if _within(run_dir, target):
         return f"{option} {path!r} is the run folder itself or a folder around it", "name a file in the run folder"
     if not _within(target, run_dir) and not may_leave:

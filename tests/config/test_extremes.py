@@ -90,7 +90,9 @@ def test_conditions_nested_too_deep_say_so(text):
     assert parse_condition(" and ".join(f"a{i} > {i}" for i in range(300))).names
 
 
-def test_names_too_long_for_files_are_refused(tmp_path):
+def test_names_too_long_for_files_are_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sst.nc").touch()
     long = "a" * 256
     for more, stages in (
         (f"name: {long}\n", STAGE),
@@ -98,10 +100,12 @@ def test_names_too_long_for_files_are_refused(tmp_path):
         ("", STAGE.replace("sst:", f"{long}:", 1)),
         ("", STAGE.replace("sst.nc", f"{long}.nc")),
         ("", STAGE.replace("sst.nc", f"{long}*.nc")),
+        ("", STAGE + f"  out: {{use: write.netcdf, path: {long}.nc}}\n"),
     ):
         with pytest.raises(ConfigError, match=r"characters|bytes") as wrong:
             load(config(tmp_path, more, stages))
         assert "File name too long" not in str(wrong.value)
+        assert wrong.value.exit_code == 2
 
 
 @pytest.mark.parametrize("text", ['path: "a\\0b"', '"pa\\0th": x.nc'])
@@ -186,3 +190,14 @@ def test_secrets_are_masked_in_what_a_run_leaves(tmp_path, monkeypatch):
             assert secret not in content, path
     assert "vars.token=***" in (Path("runs/c/run.json")).read_text()
     assert "https://***@example.org/data?token=***" in Path("runs/c/config.yaml").read_text()
+
+
+def test_secrets_are_not_in_the_command_that_goes_on(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_fields(tmp_path, sst=field("sst", 0))
+    path = config(tmp_path, "compute: {executor: serial}\n", STAGE + "  out: {use: write.netcdf, path: out.nc}\n")
+    whole = Path("sst.nc").read_bytes()
+    Path("sst.nc").write_bytes(whole[: len(whole) // 2])
+    done = geoxai_("run", path, "--set", f"vars.token={SECRET}")
+    assert done.exit_code == 3
+    assert SECRET not in done.output
