@@ -35,6 +35,7 @@ from geoxai.attribution.networks import as_callable, blamed
 from geoxai.attribution.reading import PLAIN, Reading
 from geoxai.attribution.reference import Reference, reference_of
 from geoxai.attribution.result import Attribution, approximate, first_samples, joined
+from geoxai.attribution.steady import check_steady
 from geoxai.attribution.targets import (
     Objective,
     Output,
@@ -268,6 +269,7 @@ def _explain_batch(
     """The attribution of one batch, with a leading target axis if several are asked."""
     if rules is None:
         leaves, output = gradients.forward(model, inputs, start, reading)
+        check_steady(model, inputs, output.raw, reading)
     else:
         recorded = engine.forward(model, inputs, cache, start, rules, reading)
         output = recorded.output

@@ -62,8 +62,9 @@ def names_in(text: str) -> frozenset[str]:
 @lru_cache(maxsize=4096)
 def operation(func: Callable) -> tuple[str, bool]:
     """(name, in place) of a torch function; the name is without the trailing underscore of in-place variants."""
-    if isinstance(func, torch._ops.OpOverload):
-        name = func._schema.name.split("::")[-1]
+    if isinstance(func, torch._ops.OpOverload | torch._ops.OpOverloadPacket):
+        whole = func._schema.name if isinstance(func, torch._ops.OpOverload) else func._qualified_op_name
+        name = whole.removeprefix("aten::")  # others keep their namespace: their relu may be anything
     else:
         name = getattr(func, "__name__", repr(func))
         if name in ("__get__", "__set__"):

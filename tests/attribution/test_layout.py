@@ -6,6 +6,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from geoxai.attribution import attribute
+from geoxai.errors import GeoxaiError
 from tests.attribution.networks import inputs, seeded
 
 
@@ -56,7 +57,11 @@ class Looking(nn.Module):
         return y.flatten(1)
 
 
-@pytest.mark.parametrize("how", [name for name in vars(Looking) if not name.startswith("_") and name != "forward"])
+OUTSIDE = "write_to_input_from_outside"
+WAYS = [name for name in vars(Looking) if not name.startswith("_") and name not in ("forward", OUTSIDE)]
+
+
+@pytest.mark.parametrize("how", WAYS)
 @pytest.mark.parametrize("rules", ["epsilon", "alpha2_beta1"])
 def test_single_precision_equals_double_precision(how, rules):
     x = inputs(2, 2, 5, 5)
@@ -68,6 +73,14 @@ def test_single_precision_equals_double_precision(how, rules):
     torch.testing.assert_close(got.relevance.double(), wanted.relevance, rtol=1e-3, atol=1e-4 * scale)
     assert torch.equal(single, before)
     assert got.relevance.is_contiguous()
+
+
+def test_what_is_written_from_outside_torch_is_refused_and_changes_nothing():
+    x = inputs(2, 2, 5, 5)
+    before = x.clone()
+    with pytest.raises(GeoxaiError, match="were written over"):
+        attribute(seeded(Looking(OUTSIDE)), x, rules="epsilon", target=1)
+    assert torch.equal(x, before)
 
 
 @pytest.mark.parametrize("rules", ["epsilon", "zero", "gamma"])

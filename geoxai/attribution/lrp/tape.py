@@ -26,6 +26,7 @@ from geoxai.attribution.lrp.graph import Node, Value, tensors_in
 from geoxai.attribution.lrp.maps import channels_last
 from geoxai.attribution.lrp.presets import RuleList
 from geoxai.attribution.lrp.weights import CHANNELS_LAST, WeightCache
+from geoxai.errors import GeoxaiError
 
 # Operations that make a view where the order of elements in memory allows it, and others that show that order; through
 # the last ones memory could be written from outside torch.
@@ -55,10 +56,13 @@ class Tape:
     nodes: list[Node] = field(default_factory=list)
     inputs: list[Value] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    standing: Any = field(default_factory=WeakTensorKeyDictionary)  # results of weighted maps of constants
+    standing: Any = field(default_factory=WeakTensorKeyDictionary)  # results of layers of constants: behind a gate?
+    integers: Any = field(default_factory=WeakTensorKeyDictionary)  # of values cast to them, see ``whole_numbers``
     chosen: dict[Node, Any] = field(default_factory=dict)  # selections from a layer's output, made from its input
     _values: Any = field(default_factory=WeakTensorKeyDictionary)
     _writes: Any = field(default_factory=WeakTensorKeyDictionary)  # base -> number of writes
+    _versions: Any = field(default_factory=WeakTensorKeyDictionary)  # base -> torch's own number of writes
+    _exposed: list[tuple[Tensor, Tensor]] = field(default_factory=list)  # what may be written to, and as it was
     _viewed: Any = field(default_factory=WeakTensorKeyDictionary)  # bases with views
     _aliases: Any = field(default_factory=WeakTensorKeyDictionary)  # base -> aliases that nodes keep
     _unwritable: Any = field(default_factory=WeakTensorKeyDictionary)  # bases: the caller's, or a copy stands for them
@@ -83,6 +87,8 @@ class Tape:
         """``tensor`` with its elements in memory as in a plain pass, for an operation ``name`` that looks there."""
         if name in EXPOSES and self._unwritable.get(_base(tensor)):
             raise Replay
+        if name in EXPOSES and self.value(tensor) is not None:
+            self._exposed.append((self.keep(tensor), tensor.clone()))
         if self.plain or not channels_last(tensor) or (value := self.value(tensor)) is None:
             return tensor
         if name not in RESHAPES:
@@ -99,6 +105,8 @@ class Tape:
         """The value of a tensor, None if it does not depend on the input."""
         value, writes = self._values.get(tensor, (None, 0))
         base = tensor._base
+        if value is not None:
+            self._check_unwritten(tensor if base is None else base)
         if base is None or base not in self._writes or (value is not None and writes == self._writes[base]):
             return value
         if base not in self._values:
@@ -121,15 +129,38 @@ class Tape:
         if base is not None:
             assert base in self._values, "a view of memory that is not on the tape"
             self._viewed[base] = True
+        whole = tensor if base is None else base
+        self._versions[whole] = _version(whole)
         self._values[tensor] = (value, 0 if base is None else self._writes.get(base, 0))
 
     def written(self, base: Tensor, value: Value | None) -> None:
         """The memory of ``base`` was written and holds ``value`` now; what its views held is outdated."""
         self._writes[base] = self._writes.get(base, 0) + 1
+        self._versions[base] = _version(base)
         if value is None:
             self._values.pop(base, None)
         else:
             self._values[base] = (value, 0)
+
+    def check_unwritten(self) -> None:
+        """Raise GeoxaiError if memory that nodes keep was written to out of sight."""
+        for base in list(self._versions):
+            self._check_unwritten(base)
+        for now, before in self._exposed:
+            if not torch.equal(now.nan_to_num(), before.nan_to_num()):
+                self._refuse_write(now)
+
+    def _check_unwritten(self, base: Tensor) -> None:
+        if self._versions.get(base, -1) != _version(base):
+            self._refuse_write(base)
+
+    def _refuse_write(self, tensor: Tensor) -> None:
+        raise GeoxaiError(
+            f"values of shape {tuple(tensor.shape)} were written over at or before"
+            f" {self.module_path() or 'the end of the network'} by what torch calls do not show",
+            fix="TorchScript, NumPy, other threads and custom operations may not write into values: write with torch"
+            " operations, or explain with method gradient",
+        )
 
     def owns(self, tensor: Tensor) -> bool:
         """Whether ``tensor`` depends on the input and no other tensor sees its memory."""
@@ -182,6 +213,10 @@ def running_module(paths: dict[int, str]) -> str:
                 return path
         frame = frame.f_back  # type: ignore[assignment]
     return ""
+
+
+def _version(tensor: Tensor) -> int:
+    return -1 if tensor.is_inference() else tensor._version
 
 
 def _base(tensor: Tensor) -> Tensor:
