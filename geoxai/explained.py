@@ -15,6 +15,35 @@ from geoxai.attribution import Attribution
 
 _PLAIN = (str, int, float, list, tuple, dict, type(None))  # what JSON holds as it is
 
+_QUANTITIES = {
+    "gradient": "gradient",
+    "gradient_squared": "squared gradient",
+    "gradient_x_input": "gradient times input",
+}
+
+
+def quantity(method: str) -> str:
+    """What the maps of a method hold, in words: relevance, or a gradient, which shares nothing out."""
+    return _QUANTITIES.get(method, "relevance")
+
+
+def units_of(method: str, output: str, inputs: str) -> str:
+    """Units of the maps of a method, empty where they are not known: those of the output, for a gradient over those of
+    what the network takes (``K hPa-1``), for a squared gradient the square of that.
+    """
+    if method not in ("gradient", "gradient_squared") or not output:
+        return output
+    power = 2 if method == "gradient_squared" else 1
+    parts = [_power(unit, sign * power) for unit, sign in ((output, 1), (inputs, -1)) if unit not in ("", "1")]
+    return " ".join(parts) or "1"
+
+
+def _power(unit: str, power: int) -> str:
+    if power == 1:
+        return unit
+    return f"{unit}{power}" if unit.isalpha() else f"({unit}){power}"
+
+
 ATTRS: dict[str, dict[str, str]] = {
     "relevance": {"long_name": "relevance of the input for the explained value"},
     "target_value": {"long_name": "explained value"},

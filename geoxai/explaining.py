@@ -19,7 +19,7 @@ from geoxai.attribution.reading import PLAIN, Reading
 from geoxai.attribution.result import unaccounted
 from geoxai.attribution.targets import CLASS_TARGETS
 from geoxai.errors import InputError, OptionError
-from geoxai.explained import ATTRS, at_layers, attributes, described, per_sample
+from geoxai.explained import ATTRS, at_layers, attributes, described, per_sample, quantity, units_of
 from geoxai.grid.several import plain
 from geoxai.models.outputs import output_grid, place_on_output
 
@@ -164,9 +164,14 @@ def explain(
         dataset.attrs["reference"] = described(reference)
     units = units or ("1" if result.confidence is not None else None)
     for name, variable in dataset.data_vars.items():
-        known = ATTRS.get("relevance" if str(name).startswith("relevance") else str(name), {})
+        is_map = str(name).startswith("relevance")
+        known = ATTRS.get("relevance" if is_map else str(name), {})
         variable.attrs.update(known)
-        if units and known and "units" not in known and name != "nonpositive_target":
+        if (is_map or name == "filled_relevance") and quantity(method) != "relevance":
+            variable.attrs["long_name"] = f"{quantity(method)}{'' if is_map else ' on cells that hold no data'}"
+            unit = units_of(method, units or "", "1")
+            variable.attrs |= {"units": unit} if unit else {}
+        elif units and known and "units" not in known and name != "nonpositive_target":
             variable.attrs["units"] = units
     return dataset
 

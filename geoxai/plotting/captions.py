@@ -14,7 +14,7 @@ from geoxai.plotting.titles import field_label
 _METHODS = {
     "lrp": "layer-wise relevance propagation",
     "gradient": "gradient of the output with respect to the inputs",
-    "squared_gradient": "squared gradient of the output with respect to the inputs",
+    "gradient_squared": "squared gradient of the output with respect to the inputs",
     "gradient_x_input": "gradient times input",
 }
 _SCORES = {

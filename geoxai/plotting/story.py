@@ -13,7 +13,7 @@ _PARTS = {"map": BLUE, "biases": ORANGE, "stabiliser": PURPLE, "lost": GREY}
 _LEFT_OUT = {
     "n_nonpositive": "explained value not positive, which the rules presume",
     "n_absent": "no pixel met the condition",
-    "n_empty": "no relevance at all, so nothing to divide by",
+    "n_empty": "a map of zeros, so nothing to divide by",
 }
 _MOST_BARS = 40
 
@@ -42,6 +42,14 @@ def skill(title: str, summary: Mapping[str, Any], units: str = "") -> Comparison
     return comparison(f"{title}: {what}", given, percent=score == "accuracy", units=units, note=note) if given else None
 
 
+_OF_GRID = ("cell", "area")
+
+
+def _share(numbers: Mapping[str, Any]) -> Any:
+    """The share of the maps in a region, whatever they hold: it is called after that."""
+    return next(value for key, value in numbers.items() if key.endswith("_share") and key.split("_")[0] not in _OF_GRID)
+
+
 def shares(summary: Mapping[str, Any]) -> list[Comparison]:
     """For each class (and target) the shares of regions in the mean map, beside their shares of area."""
     found = []
@@ -49,8 +57,7 @@ def shares(summary: Mapping[str, Any]) -> list[Comparison]:
         rows = [
             (words(str(region)), values, float(numbers["area_share"]), BLUE)
             for region, numbers in entry.get("regions", {}).items()
-            if (values := _values(_of(numbers["relevance_share"], target)))
-            and isinstance(numbers.get("area_share"), int | float)
+            if (values := _values(_of(_share(numbers), target))) and isinstance(numbers.get("area_share"), int | float)
         ]
         if rows:
             title = ", ".join(filter(None, (words(name), target_words(target) if target else "")))

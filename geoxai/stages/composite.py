@@ -209,13 +209,14 @@ class Composite(ReducedStage):
         counts = result[sorted(name for name in map(str, result.data_vars) if name.startswith("n_"))]
         counts = counts.drop_vars([name for name in counts.coords if name not in (*LEADING, "class")]).load()
         warn(counts, context.stage)
+        what = _what(next(iter(parts(self._relevance(context)).values()))["relevance"])
         numbers = {name: numbers_of(part, self.regions) for name, part in parts(result).items()}
         if not names_of(result):
-            classes = by_class(counts.merge(numbers[""]))
+            classes = by_class(counts.merge(numbers[""]), what)
         else:
             classes = by_class(counts)
             for name, found in with_shares(numbers, result).items():
-                for class_, entry in by_class(found).items():
+                for class_, entry in by_class(found, what).items():
                     classes[class_].setdefault("inputs", {})[name] = entry
         networks = {"networks": result.sizes["network"]} if "network" in result.dims else {}
         return {"normalize": self.normalize, "where": result.attrs["where"], **networks, "classes": classes}
@@ -300,11 +301,14 @@ class Composite(ReducedStage):
         """Names and attributes of the maps of the composite."""
         unit = {"percent": "%", "none": str(maps.attrs.get("units", ""))}.get(self.normalize, "1")
         units = {"units": unit} if unit else {}
-        unweighted = {"comment": "relevance is a sum over inputs; it is not weighted by area"}
-        each = _NORMALIZED[self.normalize] + (" over all inputs" if several and self.normalize in _OVER_INPUTS else "")
+        what = _what(maps)
+        unweighted = {"comment": f"{what} belongs to inputs; it is not weighted by area"}
+        each = _NORMALIZED[self.normalize].format(what) + (
+            " over all inputs" if several and self.normalize in _OVER_INPUTS else ""
+        )
         variables = {
-            "relevance_mean": {"long_name": f"mean relevance{each}"} | units | unweighted,
-            "relevance_std": {"long_name": f"standard deviation over samples of relevance{each}"} | units,
+            "relevance_mean": {"long_name": f"mean {what}{each}"} | units | unweighted,
+            "relevance_std": {"long_name": f"standard deviation over samples of {what}{each}"} | units,
             "relevance_count": {"long_name": "number of samples", "units": "1"},
             "relevance_n_eff": {"long_name": "effective number of independent samples", "units": "1"},
             "relevance_sign_agreement": {"long_name": "fraction of samples with the sign of the mean", "units": "1"},
@@ -317,10 +321,15 @@ class Composite(ReducedStage):
         return variables
 
 
+def _what(maps: xr.DataArray) -> str:
+    """What the maps hold, in words: relevance, or a gradient."""
+    return str(maps.attrs.get("long_name", "relevance"))
+
+
 _NORMALIZED = {
-    "max": ", each map divided by its largest |relevance|",
-    "l1": ", each map divided by its sum of |relevance|",
-    "percent": ", each map in percent of its sum of |relevance|",
+    "max": ", each map divided by its largest |{}|",
+    "l1": ", each map divided by its sum of |{}|",
+    "percent": ", each map in percent of its sum of |{}|",
     "sum": ", each map divided by its sum",
     "target": ", each map divided by its explained value",
     "none": "",

@@ -16,7 +16,7 @@ LEADING = ("network", "target")
 _LEFT_OUT = {
     "n_nonpositive": "explained value not positive",
     "n_absent": "no pixel met `where`",
-    "n_empty": "no relevance at all",
+    "n_empty": "a map of zeros",
 }
 
 
@@ -69,8 +69,13 @@ def with_shares(numbers: dict[str, xr.Dataset], result: xr.Dataset) -> dict[str,
     return {name: found.assign(input_share=sizes[name] / whole) for name, found in numbers.items()}
 
 
-def by_class(numbers: xr.Dataset) -> dict[str, Any]:
-    """Numbers of each class as plain data: regions and channels by name, a list where there are several networks."""
+def by_class(numbers: xr.Dataset, what: str = "relevance") -> dict[str, Any]:
+    """Numbers of each class as plain data: regions and channels by name, a list where there are several networks.
+
+    Shares are called after ``what`` the maps hold: ``relevance_share``, ``gradient_share``.
+    """
+    share = f"{what.split(' of ')[0].replace(' ', '_')}_share"
+    numbers = numbers.rename({"relevance_share": share} if "relevance_share" in numbers else {})
     classes = {}
     for name in numbers["class"].values:
         of_class = numbers.sel({"class": name}, drop=True)

@@ -60,7 +60,13 @@ class Expect(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    accuracy: float | None = Field(None, ge=0, le=1, description="Share of samples classified as labelled.")
+    accuracy: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Share of samples classified as labelled. It stays where a wrong scaling changes no "
+        "class: `predictions` says more.",
+    )
     rmse: float | None = Field(None, ge=0, description="Root mean square error in target units.")
     predictions: Annotated[str | None, InputPath()] = Field(
         None,
@@ -95,8 +101,10 @@ class Model(LazyStage):
     process of its own first, and weights that are not finite or beyond 1e15 are refused, but a slightly damaged weight
     cannot be noticed; `expect` can.
 
-    `expect` states what the network is known to reach on these samples. A wrong scaling, channel order or orientation
-    still gives maps that look plausible; here it stops the run.
+    `expect` states what the network is known to give on these samples; anything else stops the run. `predictions`, the
+    network's own for these very samples, is what to give: a wrong scaling, channel order or orientation still gives
+    maps that look plausible, and changes predictions. `accuracy` and `rmse` catch only what moves the score: where
+    classes are easy to tell apart, it is the same at half the scale.
     """
 
     use: ClassVar[str] = "model"
@@ -340,7 +348,7 @@ class Model(LazyStage):
             found["largest_difference"] = compare_predictions(
                 expect.predictions, expect.tolerance, predictions, networks
             )
-        log.info("the network meets what was expected of it: %s", found)
+        _tell_met(expect, found)
         return found
 
     def _subset(self, samples: xr.Dataset, task: str, needs_truth: bool) -> np.ndarray:
@@ -365,6 +373,18 @@ class Model(LazyStage):
                 f"no sample in subset {self.expect.subset} to check the network on", option="expect.subset"
             )
         return index
+
+
+def _tell_met(expect: Expect, found: dict[str, Any]) -> None:
+    """Say what was expected and what was found, and what a score alone does not show."""
+    for score, value in found.items():
+        wanted = getattr(expect, score, None)
+        if wanted is None:
+            log.info("the network gives the predictions of %s: largest difference %.3g", expect.predictions, value)
+        else:
+            log.info("the network meets what was expected: %s %.4g, found %.4g", score, wanted, value)
+    if expect.predictions is None:
+        log.info("a score does not show every wrong scaling or order: expect its predictions to be sure")
 
 
 def _described(samples: xr.Dataset, task: str) -> dict[str, Any]:

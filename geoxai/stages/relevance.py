@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import xarray as xr
 
+    from geoxai.models.adapter import Adapter
     from geoxai.models.networks import Networks
 
 # Attributes that say what was explained, how and of which samples; composites keep them.
@@ -31,7 +32,8 @@ def template(
     import dask.array
     import numpy as np
 
-    from geoxai.grid.several import ends_of, inputs_of
+    from geoxai.explained import quantity, units_of
+    from geoxai.grid.several import inputs_of, parts
 
     store = inputs_of(samples).coords.to_dataset().compute()
     members = (len(networks.modules),) if networks.dims else ()
@@ -50,9 +52,13 @@ def template(
         zeros = dask.array.zeros((*members, *sizes.values()), dtype=dtype, chunks=-1)
         store[name] = ((*networks.dims, *sizes), zeros, attrs)
 
-    relevance = {"long_name": "relevance", "comment": "a sum over inputs: do not weight by area"} | units
-    for end in ends_of(samples):
-        add(f"relevance{end}", np.float32, relevance)
+    method = str(tried.attrs.get("method", "lrp"))
+    what_of_maps = quantity(method)
+    comment = "a sum over inputs" if what_of_maps == "relevance" else "of each input as the network takes it"
+    for name, part in parts(samples).items():
+        taken = units_of(method, unit, _input_units(part, networks.adapters[name]))
+        attrs = {"long_name": what_of_maps, "comment": f"{comment}: do not weight by area"}
+        add(f"relevance_{name}" if name else "relevance", np.float32, attrs | ({"units": taken} if taken else {}))
     if networks.task == "classification":
         flags = {
             "flag_values": np.arange(len(networks.classes), dtype=np.int16),
@@ -67,12 +73,22 @@ def template(
     if closed:
         for name, text in ACCOUNT.items():
             add(name, np.float64, {"long_name": text} | units)
-    add("filled_relevance", np.float64, {"long_name": "relevance on filled cells, masked in the maps"} | units)
+    on_filled = {"long_name": f"{what_of_maps} on filled cells, masked in the maps"}
+    add("filled_relevance", np.float64, on_filled | (units if what_of_maps == "relevance" else {}))
     add("nonpositive_target", bool, {"long_name": "explained value not positive where the rules presume it"})
     for name in map(str, tried.data_vars):
         if name.startswith("relevance_at_"):
-            add(name, np.float32, {"long_name": "relevance at a layer"} | units)
+            add(name, np.float32, {"long_name": f"{what_of_maps} at a layer"} | units)
     return store
+
+
+def _input_units(samples: xr.Dataset, adapter: Adapter) -> str:
+    """Units of what a network takes: 1 where it is scaled, else those of the channels where they share one."""
+    scaling = samples.get("scaling_sd")
+    units = {str(unit) for unit in samples["units"].values} if "units" in samples.coords else set()
+    if adapter.scaling is not None or scaling is None or (scaling != 1).any() or len(units) != 1:
+        return "1"
+    return units.pop()
 
 
 def unaccounted(block: xr.Dataset, maps: Iterable[xr.DataArray]) -> xr.DataArray:

@@ -251,7 +251,7 @@ def test_the_account_is_a_bar_per_class_and_network_and_negative_terms_go_left()
 
 def test_what_was_left_out_is_said_with_its_reason():
     table = left_out({"classes": {"el_nino": {"n_used": [5, 5], "n_empty": [0, 3], "n_absent": [0, 0]}}})
-    assert table.rows == (("El Niño", "0 to 3", "no relevance at all, so nothing to divide by"),)
+    assert table.rows == (("El Niño", "0 to 3", "a map of zeros, so nothing to divide by"),)
     assert left_out({"classes": {"el_nino": {"n_used": 5, "n_empty": 0}}}) is None
 
 

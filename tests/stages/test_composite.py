@@ -241,7 +241,7 @@ def test_maps_left_out_are_told(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         stage.summarise(context, result)
     assert "no sample is left for the composite of la_nina in network 1" in caplog.text
-    assert "(no relevance at all)" in caplog.text
+    assert "(a map of zeros)" in caplog.text
 
 
 def test_few_events_are_warned_of_also_where_one_network_has_none(tmp_path, caplog):
