@@ -81,9 +81,10 @@ class Workspace:
         self.fingerprint(name)  # before anything is opened: what then is loaded is the code that it is about
         if name in self.anew:
             return False
+        if stage.fits and not is_done(self, f"{name}.fit", self.fingerprint(name)):
+            return False
         if isinstance(stage, OutputStage | LazyStage):
-            fit_done = not stage.fits or is_done(self, f"{name}.fit", self.fingerprint(name))
-            return fit_done and all(self.complete(source) for source in upstream(self.config, name))
+            return all(self.complete(source) for source in upstream(self.config, name))
         return is_done(self, name, self.fingerprint(name))
 
     def fingerprint(self, name: str) -> str:

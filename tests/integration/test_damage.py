@@ -204,6 +204,16 @@ def test_a_store_that_lost_its_frame(damaged, lost):
     assert some.other_files() == []
 
 
+def test_a_fit_of_a_complete_stage_whose_frame_is_not_json(damaged):
+    some = damaged()
+    flip(some.run / "samples.fit.zarr" / "split" / "zarr.json")
+    (some.run / "samples.fit.zarr" / "zarr.json").write_text("{")
+    outcome = some.again()
+    assert outcome.exit_code == 0, outcome.stderr
+    assert "(samples (fit))" in told(outcome)[0]
+    assert some.other_files() == []
+
+
 def test_an_emptied_fit(damaged):
     some = damaged()
     for path in (some.run / "anomaly.fit.zarr").iterdir():
