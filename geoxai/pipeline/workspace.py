@@ -63,7 +63,8 @@ class Workspace:
         """What a stage will give; what it gives where it is complete already."""
 
         def made() -> Any:
-            if self.complete(name) and not isinstance(self.stage(name), OutputStage):
+            read = with_upstream(self.config, [name])  # a stage may be complete when one that it opens no longer is
+            if not isinstance(self.stage(name), OutputStage) and all(map(self.complete, read)):
                 return self.open(name)
             return self.stage(name).skeleton(self.context(name, planning=True))
 
