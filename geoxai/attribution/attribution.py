@@ -14,6 +14,7 @@ from torch import Tensor
 from geoxai.attribution import gradients
 from geoxai.attribution.checks import (
     check_depth,
+    check_finite,
     check_inputs,
     check_labels,
     check_model,
@@ -140,6 +141,7 @@ def attribute(
     check_options(method, start, batch_size)
     check_output(output)
     inputs = check_inputs(x)
+    norms = check_finite(inputs)
     model = as_callable(model)
     check_model(model)
     check_depth(method, window, layers, flat_below)
@@ -161,7 +163,7 @@ def attribute(
     parts = []
 
     def explain(inputs: tuple[Tensor, ...], question: Question, rows: slice) -> Attribution:
-        return _explain_batch(model, inputs, method, rule_list, question, rows, start, cache, reading, depth)
+        return _explain_batch(model, inputs, method, rule_list, question, rows, start, cache, reading, depth, norms)
 
     for begin in range(0, len(inputs[0]), batch):
         rows = slice(begin, min(begin + batch, len(inputs[0])))
@@ -205,6 +207,7 @@ def rule_table(
     check_names(options, rule_table)
     check_output(output)
     inputs = tuple(a[:1] for a in check_inputs(x))
+    check_finite(inputs)
     model = as_callable(model)
     check_model(model)
     rule_list = parse_rules(rules, **options)
@@ -265,13 +268,14 @@ def _explain_batch(
     cache: WeightCache,
     reading: Reading,
     depth: Depth,
+    norms: tuple[float, ...],
 ) -> Attribution:
     """The attribution of one batch, with a leading target axis if several are asked."""
     if rules is None:
         leaves, output = gradients.forward(model, inputs, start, reading)
         check_steady(model, inputs, output.raw, reading)
     else:
-        recorded = engine.forward(model, inputs, cache, start, rules, reading)
+        recorded = engine.forward(model, inputs, cache, start, rules, reading, norms)
         output = recorded.output
     objectives = question.objectives(_detached(output), rows)
     results: list[_TargetResult] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from inspect import Parameter, signature
@@ -69,7 +70,7 @@ def check_depth(method: str, window: str, layers: Any, flat_below: Any) -> None:
 
 
 def check_inputs(x: Any) -> tuple[Tensor, ...]:
-    """The inputs as tensors: floats, finite, samples first, as many in each."""
+    """The inputs as tensors: floats, samples first, as many in each."""
     given = x if isinstance(x, tuple) else (x,)
     for one in given:
         if not isinstance(one, Tensor | np.ndarray):
@@ -91,13 +92,22 @@ def check_inputs(x: Any) -> tuple[Tensor, ...]:
             )
         if len(tensor) != len(inputs[0]):
             raise InputError(f"the inputs have {len(inputs[0])} and {len(tensor)} samples")
-        bad = 0 if bool(torch.isfinite(tensor.sum())) else int((~torch.isfinite(tensor)).sum())
+    return tuple(tensor.clone() if tensor.is_inference() else tensor.detach() for tensor in inputs)
+
+
+def check_finite(inputs: Sequence[Tensor]) -> tuple[float, ...]:
+    """Refuse NaN and infinite values. Returns the Euclidean norm of each input, found on the way."""
+    norms = []
+    for tensor in inputs:
+        norm = float(torch.linalg.vector_norm(tensor))
+        bad = 0 if math.isfinite(norm) else int((~torch.isfinite(tensor)).sum())
         if bad:
             raise InputError(
                 f"{bad} of {tensor.numel()} input values are NaN or infinite",
                 fix="fill missing values before explaining and pass valid= so that relevance on them is masked",
             )
-    return tuple(tensor.clone() if tensor.is_inference() else tensor.detach() for tensor in inputs)
+        norms.append(norm)
+    return tuple(norms)
 
 
 def check_model(model: Any) -> None:
@@ -147,8 +157,10 @@ def check_values(values: Tensor, relevance: Sequence[Tensor]) -> None:
         )
     if not all(bool(torch.isfinite(r.sum())) for r in relevance):
         raise GeoxaiError(
-            "the explained values are finite, their relevance is not: the network works with infinite values inside",
-            fix="replace infinite constants, such as in masks, by large ones (-1e9)",
+            "the explained values are finite, their relevance is not: values inside the network are infinite, or the"
+            " rules let relevance grow beyond what the numbers hold",
+            fix="replace infinite constants, such as in masks, by large ones (-1e9), or use rules gamma, under which"
+            " relevance grows less",
         )
 
 

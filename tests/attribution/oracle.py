@@ -23,8 +23,10 @@ def ratio(a, b):
     return a / b if b != 0 else 0.0
 
 
-def shares(a, w, b, rule, connected, low=None, high=None):
-    """Shares of one neuron's relevance: (per input, bias, stabiliser)."""
+def shares(a, w, b, rule, connected, low=None, high=None, relative=False):
+    """Shares of one neuron's relevance: (per input, bias, stabiliser). ``relative``: signs are told relative to the
+    output's, as at sums, averages and norms.
+    """
     z_i = a * w
     number = connected.sum() or 1.0  # a neuron in a gap of a strided transposed convolution has no input
     if rule.bias == "ignore":
@@ -44,6 +46,8 @@ def shares(a, w, b, rule, connected, low=None, high=None):
         bias_share = ratio(weighted_bias, total)
     elif rule.name in ("alpha_beta", "z_plus"):
         alpha, beta = getattr(rule, "alpha", 1.0), getattr(rule, "beta", 0.0)
+        of_output = sign(z) if relative else 1.0
+        z_i, b = z_i * of_output, b * of_output
         up = sum(c for c in z_i if c > 0) + max(b, 0)
         down = sum(c for c in z_i if c < 0) + min(b, 0)
         share = np.array([alpha * ratio(max(c, 0), up) - beta * ratio(min(c, 0), down) for c in z_i])
@@ -63,12 +67,12 @@ def shares(a, w, b, rule, connected, low=None, high=None):
     return share, bias_share, stabiliser_share
 
 
-def relevance(a, matrix, bias, rule, upper, connectivity, low=None, high=None):
+def relevance(a, matrix, bias, rule, upper, connectivity, low=None, high=None, relative=False):
     """Relevance of the inputs and the account (bias, stabiliser, lost) of one sample."""
     lower = np.zeros_like(a)
     account = np.zeros(3)
     for j, row in enumerate(matrix):
-        share, of_bias, of_stabiliser = shares(a, row, bias[j], rule, connectivity[j], low, high)
+        share, of_bias, of_stabiliser = shares(a, row, bias[j], rule, connectivity[j], low, high, relative)
         lower += share * upper[j]
         account += np.array([of_bias, of_stabiliser, 1 - share.sum() - of_bias - of_stabiliser]) * upper[j]
     return lower, account

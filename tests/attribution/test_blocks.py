@@ -50,7 +50,7 @@ def test_dense_sums_by_sign_that_cancel_are_computed_apart() -> None:
     with torch.no_grad():
         network.weight.copy_(torch.tensor([[1.0, 1.0, 1.0]]))
         network.bias.fill_(0.0)
-    x = torch.tensor([[1e-6, -3.0, -5.0]])
+    x = torch.tensor([[1e-4, -3.0, -5.0]])
     found = attribute(network, x, rules="alpha2_beta1", target=0)
     value = float(x.double().sum())
     expected = torch.tensor([[2 * value, -(value * 3 / 8), -(value * 5 / 8)]])

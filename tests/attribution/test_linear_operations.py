@@ -247,7 +247,7 @@ def loop(operation, x, upper, rule, group):
     matrix, bias = matrix_of(operation, tuple(x.shape[1:]))
     connected = matrix if group == "average" else (matrix != 0).astype(float)
     box = {"low": np.full(x.numel(), LOW), "high": np.full(x.numel(), HIGH)} if rule.name == "z_box" else {}
-    return relevance(x.numpy().ravel(), matrix, bias, rule, upper, connected, **box)
+    return relevance(x.numpy().ravel(), matrix, bias, rule, upper, connected, relative=group != "weighted", **box)
 
 
 def truth(case, x, upper, rule):

@@ -10,12 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
 
 from geoxai.attribution.lrp.convolution import Convolution
+from geoxai.attribution.lrp.denominators import (
+    divide,
+    holds,
+    large_enough,
+    limit_of,
+    margin_of_sign,
+    only_where_positive,
+    without_rounding,
+)
 from geoxai.attribution.lrp.dense import Dense
 from geoxai.attribution.lrp.ledger import Ledger
 from geoxai.attribution.lrp.maps import Fixed, LinearMap, elements, own_memory, per_channel, room_like
@@ -40,6 +49,8 @@ class Crossing:
     channel_axis: int = 1
     rectified: bool = False  # z is kept as a ReLU left it: 0 stands for any z <= 0
     room: Tensor | None = None  # where the relevance of ``a`` may be written
+    norm: float | None = None  # no less than the Euclidean norm of ``a``, where that is known
+    relative: bool = False  # rules that tell signs apart go by the sign of the output, see ``_by_sign``
 
     @cached_property
     def is_nonnegative(self) -> bool:
@@ -139,16 +150,6 @@ class Crossing:
         return found
 
 
-def only_where_positive(values: Tensor, condition: Tensor) -> Tensor:
-    """``values`` where ``condition`` > 0, else 0, many times faster than with masks."""
-    return torch.ops.aten.threshold_backward(values, condition, 0)
-
-
-def holds(values: Tensor) -> bool:
-    """Whether any of ``values``, which are overwritten, differs from 0; faster than comparing."""
-    return bool(values.abs_().amax() > 0)
-
-
 def propagate(rule: Rule, crossing: Crossing, relevance: Tensor, ledger: Ledger) -> Tensor:
     """Relevance of the input, shaped like ``crossing.a``; the rest is entered in ``ledger``. ``relevance`` is
     overwritten.
@@ -186,14 +187,14 @@ def _propagate(rule: Rule, crossing: Crossing, relevance: Tensor, ledger: Ledger
     if isinstance(rule, Gamma):
         return _gamma(crossing, relevance, rule.gamma, rule.bias, ledger)
     if isinstance(rule, AlphaBeta):
-        return _alpha_beta(crossing, relevance, rule.alpha, rule.beta, rule.bias, ledger)
+        return _by_sign(crossing, relevance, rule.alpha, rule.beta, rule.bias, ledger)
     if isinstance(rule, ZPlus):
-        return _alpha_beta(crossing, relevance, 1.0, 0.0, rule.bias, ledger)
+        return _by_sign(crossing, relevance, 1.0, 0.0, rule.bias, ledger)
     if isinstance(rule, Flat):
-        return crossing.map.transpose(_divide(relevance, crossing.connected, crossing.sample, ledger), "ones")
+        return crossing.map.transpose(divide(relevance, crossing.connected, crossing.sample, ledger), "ones")
     if isinstance(rule, WSquare):
         ones = torch.ones_like(crossing.a[:1] if crossing.alike else crossing.a)
-        s = _divide(relevance, crossing.map.apply(ones, "square"), crossing.sample, ledger)
+        s = divide(relevance, crossing.map.apply(ones, "square"), crossing.sample, ledger)
         return crossing.map.transpose(s, "square")
     if isinstance(rule, ZBox):
         return _z_box(crossing, relevance, rule, ledger)
@@ -206,19 +207,6 @@ def _propagate(rule: Rule, crossing: Crossing, relevance: Tensor, ledger: Ledger
     )
 
 
-def _divide(relevance: Tensor, denominator: Tensor, sample: Tensor, ledger: Ledger, positive: bool = False) -> Tensor:
-    """``R / denominator``, 0 where the denominator is 0; the relevance there is lost. R is overwritten. ``positive``:
-    no denominator is negative where it matters, and they may be overwritten, too.
-    """
-    size = denominator if positive else denominator.abs()
-    if bool(size.amin() > 0):
-        return relevance.div_(denominator)
-    there = only_where_positive(relevance, size)
-    ledger.add("lost", relevance.sub_(there), sample)
-    size.clamp_(min=torch.finfo(size.dtype).tiny)
-    return there.div_(size if positive else size.copysign_(denominator))
-
-
 def _absorb(crossing: Crossing, terms: dict[str, Tensor | None], bias: str, ledger: Ledger) -> Tensor | None:
     """Enter what bias and stabiliser took, or, with ``distribute``, give it back to the inputs in equal parts."""
     present = {name: values for name, values in terms.items() if values is not None}
@@ -229,23 +217,27 @@ def _absorb(crossing: Crossing, terms: dict[str, Tensor | None], bias: str, ledg
     if not present:
         return None
     total = torch.stack([values.expand_as(crossing.z) for values in present.values()]).sum(0)
-    return crossing.map.transpose(_divide(total, crossing.connected, crossing.sample, ledger), "ones")
+    return crossing.map.transpose(divide(total, crossing.connected, crossing.sample, ledger), "ones")
 
 
 def _epsilon(crossing: Crossing, relevance: Tensor, eps: float, bias: str, ledger: Ledger) -> Tensor:
     b = crossing.map.bias
-    z = crossing.exact_z(relevance)
+    settled = crossing.rectified and (b is None or bias != "ignore") and large_enough(crossing, relevance)
+    z = crossing.z if settled else crossing.exact_z(relevance)
     if b is not None and bias == "ignore":
         z, b = z - b, None
     stabiliser = None
     if eps == 0:
-        s = _divide(relevance, z, crossing.sample, ledger)
+        kept = relevance if settled else without_rounding(crossing, relevance, z, b, ledger)
+        s = divide(kept, z, crossing.sample, ledger)
     elif crossing.rectified and z is crossing.z:  # where relevance is, z is positive
-        s = relevance.div_(z + eps)
+        stable = z + eps
+        s = (relevance if settled else without_rounding(crossing, relevance, stable, b, ledger)).div_(stable)
         stabiliser = s * eps
     else:
         stabiliser = torch.copysign(z.new_tensor(eps), z)  # a z of -0.0 has no contributions, its sign does not matter
-        s = relevance.div_(z + stabiliser)  # never 0
+        stable = z + stabiliser  # never 0
+        s = without_rounding(crossing, relevance, stable, b, ledger).div_(stable)
         stabiliser.mul_(s)
     taken = None if b is None or bias != "distribute" else s * b
     if bias == "absorb" and b is not None:
@@ -272,7 +264,7 @@ def _gamma(crossing: Crossing, relevance: Tensor, gamma: float, bias: str, ledge
     else:
         denominator.add_(plus)
     denominator.mul_(gamma).add_(z).mul_(z.sign().abs_())
-    s = _divide(relevance, denominator, crossing.sample, ledger)
+    s = divide(relevance, denominator, crossing.sample, ledger)
     parts = {"positive": (s, plus)}
     if below:
         parts = {"positive": (only_where_positive(s, z), plus), "negative": (only_where_positive(s, -z), minus)}
@@ -292,8 +284,39 @@ def _gamma(crossing: Crossing, relevance: Tensor, gamma: float, bias: str, ledge
     return back if extra is None else back.add_(extra)
 
 
-def _alpha_beta(crossing: Crossing, relevance: Tensor, alpha: float, beta: float, bias: str, ledger: Ledger) -> Tensor:
-    weights = {"positive": alpha, "negative": -beta}
+def _by_sign(crossing: Crossing, relevance: Tensor, alpha: float, beta: float, bias: str, ledger: Ledger) -> Tensor:
+    """Alpha-beta, of weighted maps by the sign of contributions, else by their sign relative to the output's.
+
+    With ``s_j = sign(z_j)``, ``sign(0) = +1``, and the parts ``(s_j z_ij)+``, ``(s_j z_ij)-`` that speak for and
+    against the output, of a sum, average or norm ::
+
+        R_i = sum_j (alpha (s_j z_ij)+ / sum_i (s_j z_ij)+  -  beta (s_j z_ij)- / sum_i (s_j z_ij)-) R_j,
+
+    the bias in the sums as always. For outputs >= 0 that is alpha-beta of Bach et al. 2015; a negative output, to which
+    only its negative terms lead, does not lose everything. With alpha 1 it is generalised gamma (Andeol et al. 2021)
+    for gamma to infinity; the denominator is at least half of the sum of |terms|.
+    """
+    forward, backward = {"positive": alpha, "negative": -beta}, {"negative": alpha, "positive": -beta}
+    if not crossing.relative or (not crossing.map.signed and crossing.map.bias is None and crossing.is_nonnegative):
+        return _alpha_beta(crossing, relevance, forward, bias, ledger)
+    z = crossing.exact_z(relevance)
+    if crossing.map.bias is not None and bias == "ignore":
+        z = z - crossing.map.bias
+    elif crossing.rectified:  # where relevance is, z > 0
+        return _alpha_beta(crossing, relevance, forward, bias, ledger, "positive")
+    below = only_where_positive(relevance, -z)
+    if not bool((below != 0).any()):
+        return _alpha_beta(crossing, relevance, forward, bias, ledger, "positive")
+    above = relevance.sub_(below)
+    apart = replace(crossing, room=None)
+    back = _alpha_beta(apart, below, backward, bias, ledger, "negative")
+    return _alpha_beta(apart, above, forward, bias, ledger, "positive").add_(back)
+
+
+def _alpha_beta(
+    crossing: Crossing, relevance: Tensor, weights: dict[str, float], bias: str, ledger: Ledger, outputs: str = ""
+) -> Tensor:
+    """Shares of the contributions of each sign, times ``weights``; ``outputs`` is the sign of all, where it is one."""
     signs = [sign for sign, weight in weights.items() if weight != 0]
     axis = crossing.map.stacks
     back, taken = None, None
@@ -301,14 +324,18 @@ def _alpha_beta(crossing: Crossing, relevance: Tensor, alpha: float, beta: float
     for together in groups:
         sums = crossing.sums(together, relevance, bias == "ignore")
         r = relevance
-        if signs != ["positive"] or alpha != 1:
+        if signs != ["positive"] or weights["positive"] != 1:
             r = _joined([relevance * weights[sign] for sign in together], axis)
         b = crossing.map.bias
         if b is not None and bias != "ignore":
             b = b if axis is None else _along(b, crossing.z, axis)
             b = _joined([b.clamp(min=0) if sign == "positive" else b.clamp(max=0) for sign in together], axis)
             sums.add_(b)
-        s = _divide(r, sums, crossing.sample, ledger, together == ["positive"])
+        limit, margin = 0.0, None
+        if together != [outputs]:  # else these sums are over half of all
+            limit = limit_of(crossing, None if bias == "ignore" else crossing.map.bias)
+            margin = partial(_margin, crossing, sums, together, relevance, bias)
+        s = divide(r, sums, crossing.sample, ledger, together == ["positive"], limit, margin)
         if b is not None and bias == "distribute":
             for of_sign in (s * b).chunk(len(together), axis or 0):
                 taken = of_sign if taken is None else taken + of_sign
@@ -319,6 +346,19 @@ def _alpha_beta(crossing: Crossing, relevance: Tensor, alpha: float, beta: float
     extra = None if taken is None else _absorb(crossing, {"bias": taken}, bias, ledger)
     assert back is not None  # alpha is at least 1
     return back if extra is None else back.add_(extra)
+
+
+def _margin(crossing: Crossing, sums: Tensor, signs: list[str], relevance: Tensor, bias: str) -> Tensor | None:
+    """Sizes of sums by sign above what is rounding, stacked as they are; None where none can be below."""
+    if not crossing.map.signed and crossing.is_nonnegative and crossing.map.bias is None:
+        return None
+    z, b = crossing.exact_z(relevance), crossing.map.bias
+    if signs == ["positive"] and crossing.rectified and (b is None or bias != "ignore"):
+        return None  # where relevance is, z > 0: these sums are over half of all
+    if b is not None and bias == "ignore":
+        z = z - b
+    parts = sums.chunk(len(signs), crossing.map.stacks or 0)
+    return _joined([margin_of_sign(*each) for each in zip(parts, [z] * len(signs), signs)], crossing.map.stacks)
 
 
 def _together(crossing: Crossing, signs: list[str]) -> list[list[str]]:
@@ -352,5 +392,5 @@ def _z_box(crossing: Crossing, relevance: Tensor, rule: ZBox, ledger: Ledger) ->
         )
     above, below = a - low, a - high  # all contributions of both maps are >= 0
     sums = crossing.map.apply(above, "positive") + crossing.map.apply(below, "negative")
-    s = _divide(relevance, sums, crossing.sample, ledger)
+    s = divide(relevance, sums, crossing.sample, ledger)
     return above * crossing.map.transpose(s, "positive") + below * crossing.map.transpose(s, "negative")

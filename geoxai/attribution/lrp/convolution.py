@@ -12,6 +12,7 @@ from torch import Tensor
 from geoxai.attribution.lrp.maps import Shares, channels_last, rows_of, times
 from geoxai.attribution.lrp.weights import CHANNELS_LAST, Part, Signs, WeightCache
 
+PATCHED = 2**22  # values of patches that are looked at together
 FAST_FROM = 20480  # values along the first four axes (torch 2.13, ConvParams::use_mkldnn)
 
 
@@ -47,6 +48,41 @@ class Convolution(Shares):
     def fewest_rows(self, shape: torch.Size) -> int:
         """The smallest batch that torch convolves on a processor by its fast way, whatever the number of threads."""
         return FAST_FROM // shape[1:4].numel() + 1
+
+    def reach(self) -> float | None:
+        return None if self.transposed else self.cache.largest_row(self.weight, 0)
+
+    def magnitudes(self, x: Tensor, places: tuple[Tensor, ...]) -> Tensor:
+        if self.transposed:
+            return Shares.magnitudes(self, x, places)
+        sample, channel, *cells = places
+        patch = self.weight.shape[1:].numel()
+        found = []
+        for begin in range(0, len(sample), step := max(1, PATCHED // patch)):
+            some = slice(begin, begin + step)
+            found.append(self._magnitudes(x, sample[some], channel[some], [cell[some] for cell in cells]))
+        return torch.cat(found)
+
+    def _magnitudes(self, x: Tensor, sample: Tensor, channel: Tensor, cells: Sequence[Tensor]) -> Tensor:
+        """Sums of |terms| at a few places, from the patches of the input that they see."""
+        spatial = len(cells)
+        per_group = self.weight.shape[1]
+        group = channel // (self.weight.shape[0] // self.groups)
+        shape = (-1, *[1] * (spatial + 1))
+        channels = group.reshape(shape) * per_group + torch.arange(per_group, device=x.device).reshape(
+            1, -1, *[1] * spatial
+        )
+        inside, index = torch.ones((), dtype=torch.bool, device=x.device), [sample.reshape(shape), channels]
+        for axis, cell in enumerate(cells):
+            taps = torch.arange(self.weight.shape[2 + axis], device=x.device) * self.dilation[axis]
+            along = (
+                cell.reshape(shape) * self.stride[axis]
+                - self.padding[axis]
+                + taps.reshape(1, 1, *[-1 if a == axis else 1 for a in range(spatial)])
+            )
+            inside = inside & (along >= 0) & (along < x.shape[2 + axis])
+            index.append(along.clamp(0, x.shape[2 + axis] - 1))
+        return (x[tuple(index)] * self.weight[channel] * inside).abs().flatten(1).sum(1)
 
     def _padded(self, x: Tensor) -> Tensor:
         if not any(self.margin):

@@ -34,6 +34,17 @@ class Dense(Shares):
     def transpose(self, values: Tensor, part: Part = "full") -> Tensor:
         return values @ self.cache.part(self.weight, part)
 
+    def reach(self) -> float:
+        return self.cache.largest_row(self.weight, 0)
+
+    def magnitudes(self, x: Tensor, places: tuple[Tensor, ...]) -> Tensor:
+        *rows, outputs = places
+        found = []
+        for begin in range(0, len(outputs), step := max(1, KEPT // x.shape[-1])):
+            some = slice(begin, begin + step)
+            found.append((x[tuple(axis[some] for axis in rows)] * self.weight[outputs[some]]).abs().sum(-1))
+        return torch.cat(found)
+
     def sums(self, x: Tensor, signs: Sequence[Signs], mixed: bool) -> Tensor:
         sums: Tensor | None = None
         for inputs in self._pieces():
@@ -121,6 +132,14 @@ class Product(Shares):
     def apply(self, x: Tensor, part: Part = "full") -> Tensor:
         weight = self.cache.part(self.weight, part)
         return weight @ x if self.left else x @ weight
+
+    def reach(self) -> float | None:
+        return None if self.left or self.weight.ndim != 2 else self.cache.largest_row(self.weight, 1)
+
+    def magnitudes(self, x: Tensor, places: tuple[Tensor, ...]) -> Tensor:
+        if self.left or self.weight.ndim != 2:
+            return Shares.magnitudes(self, x, places)
+        return Dense(self.weight.T, None, self.cache).magnitudes(x, places)
 
     def transpose(self, values: Tensor, part: Part = "full") -> Tensor:
         weight = self.cache.part(self.weight, part)

@@ -4,7 +4,7 @@ target.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -95,17 +95,18 @@ def forward(
     start: str,
     rules: RuleList,
     reading: Reading = PLAIN,
+    norms: Sequence[float | None] = (),
 ) -> Forward:
     """Run the network on a batch and record what happens to its inputs. Of ``rules`` those that join operations to one
-    are applied here, all others in ``plan``.
+    are applied here, all others in ``plan``. ``norms`` are no less than the Euclidean norms of the inputs.
     """
     known = is_known(model, inputs, "unseen")
 
     def record() -> tuple[Tape, LrpMode, Tensor]:
         try:
-            return _run(model, inputs, cache, rules, reading, None if known else Trail(), plain=False)
+            return _run(model, inputs, cache, rules, reading, norms, None if known else Trail(), plain=False)
         except Replay:
-            return _run(model, inputs, cache, rules, reading, None if known else Trail(), plain=True)
+            return _run(model, inputs, cache, rules, reading, norms, None if known else Trail(), plain=True)
 
     tape, mode, raw = record()
     closing = mode.before(raw) if start == "logit" else None
@@ -142,12 +143,13 @@ def _run(
     cache: WeightCache,
     rules: RuleList,
     reading: Reading,
+    norms: Sequence[float | None],
     trail: Trail | None,
     plain: bool,
 ) -> tuple[Tape, LrpMode, Tensor]:
     channels = inputs[0].shape[1] if inputs[0].ndim > 1 else 1
     tape = Tape(len(inputs[0]), cache, module_paths(model), channels, plain, rules)
-    watched = [tape.watch(x) for x in inputs]
+    watched = [tape.watch(x, norm) for x, norm in zip(inputs, norms or [None] * len(inputs))]
     mode = LrpMode(tape, trail)
     with torch.no_grad(), mode:
         output = reading.run(model, watched)

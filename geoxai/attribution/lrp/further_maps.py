@@ -75,6 +75,8 @@ class Centred(Composed):
             return own.clamp(max=0), others.clamp(max=0)
         if part == "square":
             return own.square(), others.square()
+        if part == "absolute":
+            return own.abs(), others.abs()
         return (torch.ones_like(own), torch.ones_like(others)) if part == "ones" else (own, others)
 
 
@@ -147,6 +149,8 @@ class Separable(Composed):
             return product(rows, columns)
         if part == "square":
             return product(rows.square(), columns.square())
+        if part == "absolute":
+            return product(rows.abs(), columns.abs())
         if part == "ones":
             return product((rows != 0).to(rows.dtype), (columns != 0).to(rows.dtype))
         up, down = (rows.clamp(min=0), rows.clamp(max=0)), (columns.clamp(min=0), columns.clamp(max=0))

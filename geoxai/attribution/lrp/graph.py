@@ -50,6 +50,7 @@ class Value:
     shape: torch.Size
     sample: Tensor  # integer, broadcasts to shape: which sample an element belongs to
     nonnegative: bool = False
+    norm: float | None = None  # no less than the tensor's Euclidean norm, where that is known
 
 
 class Refusal(Exception):

@@ -141,7 +141,9 @@ def sum_of_maps(tape: Tape, values: Sequence[Value], z: Tensor, constant: Tensor
         return None
     inputs = tuple(value for layer in found for value in layer.inputs)
     known = all(value.nonnegative for value in inputs)
-    crossing = replace(nodes[0].crossing, map=linear, a=a, z=tape.keep(z), nonnegative=known, rectified=False)
+    crossing = replace(
+        nodes[0].crossing, map=linear, a=a, z=tape.keep(z), nonnegative=known, rectified=False, norm=None
+    )
     joined = (
         JoinedNode(nodes[0].op, group, inputs, crossing)
         if isinstance(linear, Joined)

@@ -93,6 +93,12 @@ class LinearMap(Protocol):
     def transpose(self, values: Tensor, part: Part = "full") -> Tensor:
         """``values``, of the output's shape, carried back to the input's shape with ``part`` of the weights."""
 
+    def reach(self) -> float | None:
+        """No output's sum of |a_i w_ij| is larger than this times the Euclidean norm of the input; None if unknown."""
+
+    def magnitudes(self, x: Tensor, places: tuple[Tensor, ...]) -> Tensor:
+        """Sums of |a_i w_ij| of the outputs at ``places``, one index per axis."""
+
     def sums(self, x: Tensor, signs: Sequence[Signs], mixed: bool) -> Tensor:
         """The maps of ``x`` with the parts that each of ``signs`` has for its positive and for its negative values;
         unless ``mixed``, there are none negative.
@@ -119,6 +125,14 @@ class Shares:
     def fewest_rows(self, shape: torch.Size) -> int:
         """See ``LinearMap``."""
         return 1
+
+    def reach(self) -> float | None:
+        """See ``LinearMap``."""
+        return None
+
+    def magnitudes(self: LinearMap, x: Tensor, places: tuple[Tensor, ...]) -> Tensor:
+        """See ``LinearMap``."""
+        return self.apply(x.abs(), "absolute")[places]
 
     def share(self: LinearMap, values: Tensor, x: Tensor, room: Tensor | None = None) -> Tensor:
         """See ``LinearMap``."""
@@ -158,6 +172,13 @@ class Diagonal(Shares):
 
     def apply(self, x: Tensor, part: Part = "full") -> Tensor:
         return x if self.weight is None else x * self.cache.part(self.weight, part)
+
+    def reach(self) -> float:
+        return 1.0 if self.weight is None else float(self.weight.abs().amax())
+
+    def magnitudes(self, x: Tensor, places: tuple[Tensor, ...]) -> Tensor:
+        terms = x[places] if self.weight is None else x[places] * self.weight.expand(x.shape)[places]
+        return terms.abs()
 
     def of_rows(self, rows: slice, ndim: int) -> Diagonal:
         return replace(self, weight=rows_of(self.weight, rows, ndim), bias=rows_of(self.bias, rows, ndim))
@@ -208,6 +229,12 @@ class Sum(Shares):
     terms: int
     bias: Tensor | None = None
     signed: bool = False
+
+    def reach(self) -> float:
+        return self.terms**0.5
+
+    def magnitudes(self, x: Tensor, places: tuple[Tensor, ...]) -> Tensor:
+        return torch.stack([term[places] for term in x]).abs().sum(0)
 
     def of_rows(self, rows: slice, ndim: int) -> Sum:
         return self

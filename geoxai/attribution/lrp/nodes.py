@@ -29,6 +29,7 @@ class MapNode(Node):
         super().__init__(op, inputs, inputs[0].shape, [crossing.z.shape])
         self.crossing = crossing
         self.groups = frozenset({group, "all"} | ({"weighted"} if group in WEIGHTED else set()))
+        crossing.relative = group not in WEIGHTED
 
     def release(self) -> None:
         super().release()
@@ -350,7 +351,9 @@ def record_map(
     assert value is not None
     axis = 1 if group == "conv" else tensor.ndim - 1
     a = tape.keep(tensor) if kept is None else kept
-    crossing = Crossing(linear, a, tape.keep(z), sample, value.nonnegative, tape.input_channels, channel_axis=axis)
+    crossing = Crossing(
+        linear, a, tape.keep(z), sample, value.nonnegative, tape.input_channels, channel_axis=axis, norm=value.norm
+    )
     node = MapNode(op, group, (value,), crossing)
     tape.add(node)
     tape.track(z, Value(node, 0, z.shape, sample, nonnegative))

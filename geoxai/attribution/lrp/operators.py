@@ -19,7 +19,7 @@ from geoxai.attribution.lrp.graph import Refusal, Value, owned, tensors_in
 from geoxai.attribution.lrp.memory import look
 from geoxai.attribution.lrp.merging import order_of
 from geoxai.attribution.lrp.nodes import DerivativeNode, RefusedNode, record_index, record_pass
-from geoxai.attribution.lrp.tape import Tape
+from geoxai.attribution.lrp.tape import RESHAPES, Tape
 
 WRITE_OUT = "write it with other operations, or explain with method gradient"
 
@@ -153,6 +153,8 @@ def index_map(call: Call) -> Any:
         return call.run()  # only the shape is the input's
     func = _reshaped if call.name in ("view", "_unsafe_view") else call.func
     result = record_index(call.tape, call.name, func, call.args, call.kwargs)
+    if call.name in RESHAPES and isinstance(result, Tensor) and (value := call.value(result)) is not None:
+        value.norm = value.node.inputs[0].norm if value.node is not None else None
     if call.name in PERMUTATIONS and isinstance(result, Tensor):
         node = call.tape.nodes[-1]
         if isinstance(node, DerivativeNode):

@@ -67,11 +67,11 @@ class Tape:
     _aliases: Any = field(default_factory=WeakTensorKeyDictionary)  # base -> aliases that nodes keep
     _unwritable: Any = field(default_factory=WeakTensorKeyDictionary)  # bases: the caller's, or a copy stands for them
 
-    def watch(self, x: Tensor) -> Tensor:
+    def watch(self, x: Tensor, norm: float | None = None) -> Tensor:
         """An alias (a copy if ``plain``) of an input, from which dependence is followed; samples along axis 0."""
         x = x.detach().clone() if self.plain else x.detach()
         sample = torch.arange(len(x), device=x.device).reshape(-1, *[1] * (x.ndim - 1))
-        value = Value(None, len(self.inputs), x.shape, sample)
+        value = Value(None, len(self.inputs), x.shape, sample, norm=norm)
         self.inputs.append(value)
         self.track(x, value)
         self._unwritable[x] = not self.plain

@@ -76,6 +76,15 @@ class WeightCache:
             self._parts[key] = (weight, joined.to(dtype))
         return self._parts[key][1]
 
+    def largest_row(self, weight: Tensor, axis: int) -> float:
+        """The largest Euclidean norm of the weights at one place of ``axis``, that of the outputs."""
+        version = 0 if weight.is_inference() else weight._version
+        key = (id(weight), version, "largest row", axis)
+        if key not in self._parts:
+            others = [a for a in range(weight.ndim) if a != axis]
+            self._parts[key] = (weight, torch.linalg.vector_norm(weight, dim=others).amax())
+        return float(self._parts[key][1])
+
     def forget_computed(self) -> None:
         """Drop the parts of weights that are no parameters: the next forward computes such weights anew."""
         self._parts = {key: pair for key, pair in self._parts.items() if isinstance(pair[0], torch.nn.Parameter)}
