@@ -33,7 +33,7 @@ def forward(
     if not output.values.requires_grad:
         raise GeoxaiError(
             "the network's output has no gradient",
-            fix="remove no_grad and detach from its forward, or use method lrp",
+            fix="remove no_grad and detach from its forward: a gradient does not pass them",
         )
     return leaves, output
 
@@ -47,6 +47,6 @@ def derivative(leaves: list[Tensor], output: Tensor, coefficients: Tensor) -> li
             raise
         raise GeoxaiError(
             "the network overwrites values in place that its gradient needs",
-            fix="write them out of place, or use method lrp",
+            fix="write them out of place",
         ) from error
     return [torch.zeros_like(leaf) if g is None else g for leaf, g in zip(leaves, gradients)]

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 
 from geoxai.attribution import attribute, rule_table
 from geoxai.attribution.lrp.rules import Epsilon
+from geoxai.attribution.result import unaccounted
 from geoxai.errors import GeoxaiError
 from tests.attribution.networks import inputs, seeded
 from tests.attribution.test_account import gap
@@ -198,3 +199,64 @@ def test_gates_of_both_signs_are_weights(mix):
     shares = 2 * up / up.sum(1, keepdim=True) - down / down.sum(1, keepdim=True)
     wanted = shares * terms.sum(1, keepdim=True)
     torch.testing.assert_close(got.relevance[0][..., 2], wanted)
+
+
+GATE_FORMS = {
+    "sigmoid": lambda y, x: torch.sigmoid(y),
+    "expand_as": lambda y, x: torch.sigmoid(y[:, :1]).expand_as(x),
+    "view_as": lambda y, x: torch.sigmoid(y.reshape(y.shape[0], -1)).view_as(x),
+    "views and squeezes": lambda y, x: torch.sigmoid(y.flatten(1)).view(len(y), 4, 3, 1).squeeze(-1).contiguous(),
+    "pooled": lambda y, x: torch.sigmoid(y).amax(-1, keepdim=True),
+    "sum of sigmoids": lambda y, x: (torch.sigmoid(y) + torch.sigmoid(2 * y)) / 2,
+    "hard sigmoid written out": lambda y, x: torch.nn.functional.relu6(y + 3) / 6,
+    "clamped": lambda y, x: (y / 6 + 0.5).clamp(0, 1),
+    "tanh": lambda y, x: torch.tanh(y),
+    "softplus": lambda y, x: torch.nn.functional.softplus(y),
+}
+
+
+@pytest.mark.parametrize("form", GATE_FORMS)
+def test_a_gate_is_recognised_however_it_is_written(form):
+    """The signal takes all: its relevance is that of the network in which the gate is a constant."""
+    torch.manual_seed(0)
+    one, two = torch.nn.Linear(3, 3).double().eval(), torch.nn.Linear(3, 3).double().eval()
+    x = inputs(2, 4, 3)
+    with torch.no_grad():
+        gate = GATE_FORMS[form](two(x), x)
+    weights = inputs(4, 3, seed=3)
+    found = attribute(lambda x: one(x) * GATE_FORMS[form](two(x), x), x, rules="zero", target=weights)
+    leaf = x.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad((one(leaf) * gate * weights).sum(), leaf)
+    torch.testing.assert_close(found.relevance, gradient * x, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "product",
+    [lambda a, b: a * b, lambda a, b: torch.tanh(a) * torch.tanh(b), lambda a, b: torch.sigmoid(a) * torch.sigmoid(b),
+     lambda a, b: a.relu() * b.relu()],
+)  # fmt: skip
+def test_the_remedies_for_products_work(product):
+    torch.manual_seed(0)
+    one, two = torch.nn.Linear(3, 3).double().eval(), torch.nn.Linear(3, 3).double().eval()
+    x = inputs(2, 3)
+    network = lambda x: product(one(x), two(x))  # noqa: E731
+    with pytest.raises(GeoxaiError, match="takes the relevance is not defined") as caught:
+        attribute(network, x, rules="epsilon", target=0)
+    assert "{match: product, rule: uniform}" in caught.value.fix
+    assert "attnlrp" in caught.value.fix
+    for rules in ("attnlrp", [{"match": "product", "rule": "uniform"}, {"match": "all", "rule": "epsilon"}]):
+        found = attribute(network, x, rules=rules, target=0)
+        assert float(unaccounted(found).abs().max()) < 1e-9
+
+
+@pytest.mark.parametrize(
+    "network",
+    [lambda x: x - x.mean(0, keepdim=True), lambda x: x @ torch.ones(3, 3).double() + x.flip(0),
+     lambda x: torch.ones(1, len(x)).double() @ x + x],
+)  # fmt: skip
+def test_the_remedy_for_mixed_samples_works(network):
+    x = inputs(2, 3)
+    with pytest.raises(GeoxaiError, match="it mixes samples") as caught:
+        attribute(network, x, rules="epsilon", target=0)
+    assert "batch_size: 1" in caught.value.fix
+    attribute(network, x, rules="epsilon", target=0, batch_size=1)

@@ -13,11 +13,11 @@ from geoxai.attribution.lrp.gates import signal_first
 from geoxai.attribution.lrp.graph import Refusal, tensors_in
 from geoxai.attribution.lrp.maps import Fixed
 from geoxai.attribution.lrp.nodes import record_index, record_map
-from geoxai.attribution.lrp.operators import Call, broadcast_samples, operator
+from geoxai.attribution.lrp.operators import ALONE, Call, broadcast_samples, operator
 from geoxai.attribution.lrp.products import explains, record_product
 
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-MIXES = "it mixes samples, so there is no relevance of one sample", "keep samples apart"
+MIXES = "it mixes samples, so there is no relevance of one sample", f"keep samples apart, {ALONE}"
 
 
 @operator("einsum")

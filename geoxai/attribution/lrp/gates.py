@@ -3,8 +3,10 @@
 Signal-take-all (Arras et al. 2017, 2019): in ``gate * signal`` relevance goes to the signal, so nothing is lost and
 what the gate depends on gets none. Which factor is the gate is decided by where it came from, never by its values: it
 came through a sigmoid, a hard sigmoid or a softmax, or through a function that relevance cannot cross and that is
-positive (exp, rsqrt, reciprocal), and since then only through index operations, constants and averages. Attention
-weights are gates by that rule. A factor that is made of the other element by element makes the product an activation of
+positive (exp, rsqrt, reciprocal), and since then only through index operations, constants, averages and sums of gates.
+Attention weights are gates by that rule. Where neither factor is such a gate, one that came through a function that
+saturates or is positive (tanh, relu6, clamp to positive values, softplus) is, if the other did not: a hard sigmoid
+written out, tanh scores. A factor that is made of the other element by element makes the product an activation of
 that (``x * tanh(softplus(x))``). Where both factors are gates or neither is, which takes the relevance is not defined
 and the product is refused. In a quotient the divisor is the gate: the standard deviation of a norm written out (the
 LN-rule of Ali et al. 2022).
@@ -27,11 +29,17 @@ from geoxai.attribution.lrp.graph import Refusal, Value
 from geoxai.attribution.lrp.maps import Diagonal
 from geoxai.attribution.lrp.nodes import DerivativeNode, MapNode, PassNode, RefusedNode, ScaleNode, SumNode, record_map
 from geoxai.attribution.lrp.operators import Call, broadcast_samples, operator
-from geoxai.attribution.lrp.products import explains, record_product, record_softmax
+from geoxai.attribution.lrp.products import MIXES, explains, record_product, record_softmax
 
 GATES = names_in("sigmoid hardsigmoid softmax softmin rsqrt reciprocal exp")
 SHIFTED = names_in("tanh erf")  # one plus these is a gate: a sigmoid by another name, as GELU writes it
 BY_ELEMENT = names_in("exp expm1 log log1p erf where mul")  # besides activations and constants
+SATURATED = names_in("tanh hardtanh relu6 softplus")  # gates beside what is none; clamp to values >= 0 as well
+CLAMPED = names_in("clamp clip hardtanh")
+UNDEFINED = (
+    "put a line {match: product, rule: uniform} first in the list of rules, or use rules attnlrp: both factors then"
+    " take half"
+)
 ARRANGED = frozenset({"average", "upsample"})
 
 
@@ -41,36 +49,46 @@ class GateNode(ScaleNode):
     how = "signal takes all"
 
 
-def is_gate(value: Value | None) -> bool:
-    """Whether a value came through a gating function, see the head of this module."""
+def is_gate(value: Value | None, saturated: bool = False) -> bool:
+    """Whether a value came through a gating function, see the head of this module; one that only saturates counts with
+    ``saturated``.
+    """
     node = None if value is None else value.node
     if node is None or value is None:
         return False
     if node.op in GATES and isinstance(node, PassNode | RefusedNode):
         return True
+    if saturated and isinstance(node, PassNode):
+        return node.op in SATURATED or (node.op in CLAMPED and value.nonnegative)
     if isinstance(node, RefusedNode):
-        return node.op == "mul" and all(map(is_gate, node.inputs))
+        return node.op == "mul" and _are_gates(node.inputs, saturated)
+    if isinstance(node, SumNode):
+        return node.op == "add" and _are_gates(node.inputs, saturated)
     if isinstance(node, MapNode):
         if isinstance(node.crossing.map, Diagonal):
             bias = node.crossing.map.bias
             below = node.inputs[0].node
             if bias is not None and below is not None and below.op in SHIFTED:
                 return bool((bias >= 1).all())
-            return is_gate(node.inputs[0])
-        return bool(node.groups & ARRANGED) and is_gate(node.inputs[0])
-    return isinstance(node, DerivativeNode | ScaleNode) and all(map(is_gate, node.inputs))
+            return is_gate(node.inputs[0], saturated)
+        return bool(node.groups & ARRANGED) and is_gate(node.inputs[0], saturated)
+    return isinstance(node, DerivativeNode | ScaleNode) and _are_gates(node.inputs, saturated)
+
+
+def _are_gates(values: tuple[Value, ...], saturated: bool) -> bool:
+    return all(is_gate(value, saturated) for value in values)
 
 
 def signal_first(call: Call, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """(signal, gate) of two factors that depend on the input."""
-    gates = is_gate(call.value(a)), is_gate(call.value(b))
-    if gates[0] != gates[1]:
-        return (b, a) if gates[0] else (a, b)
+    for saturated in (False, True):
+        gates = is_gate(call.value(a), saturated), is_gate(call.value(b), saturated)
+        if gates[0] != gates[1]:
+            return (b, a) if gates[0] else (a, b)
+        if all(gates):
+            break
     which = "both factors are gates" if all(gates) else "both factors depend on the input and neither is a gate"
-    raise Refusal(
-        f"{which}, so which takes the relevance is not defined",
-        "let the gate come through sigmoid, hardsigmoid or softmax, or explain with method gradient",
-    )
+    raise Refusal(f"{which}, so which takes the relevance is not defined", UNDEFINED)
 
 
 def _is_made_of(value: Value | None, other: Value | None) -> bool:
@@ -149,7 +167,7 @@ def mix(call: Call, values: Tensor, gate: Tensor, z: Tensor, right: bool = False
     assert value is not None
     axis = -1 if right else -2
     if values.ndim < 2 or gate.ndim < 2 or value.sample.shape[axis] > 1:
-        raise Refusal("it mixes samples, so there is no relevance of one sample", "keep the batch axis first")
+        raise Refusal(*MIXES)
     sample = value.sample.reshape((1,) * (z.ndim - values.ndim) + value.sample.shape)
     stands = call.tape.keep(gate)
     if bool((gate < 0).any()):  # a constant was taken from the gate
@@ -164,7 +182,7 @@ def gated_matmul(call: Call, a: Tensor, b: Tensor) -> Tensor:
     if explains(call, "product"):
         samples = [value.sample for value in (call.value(a), call.value(b)) if value is not None]
         if min(a.ndim, b.ndim) < 2 or any(size > 1 for sample in samples for size in sample.shape[-2:]):
-            raise Refusal("it mixes samples, so there is no relevance of one sample", "keep the batch axis first")
+            raise Refusal(*MIXES)
         return record_product(call, torch.matmul, (a, b), broadcast_samples(call, samples, max(a.ndim, b.ndim)))
     values, gate = signal_first(call, a, b)
     return mix(call, values, gate, call.run(), right=values is a)

@@ -17,7 +17,7 @@ from geoxai.attribution.lrp.joining import sum_of_maps
 from geoxai.attribution.lrp.maps import Diagonal, Fixed, channel_shape
 from geoxai.attribution.lrp.merging import with_constant
 from geoxai.attribution.lrp.nodes import ScaleNode, SumNode, record_index, record_map
-from geoxai.attribution.lrp.operators import Call, broadcast_samples, check_cells, operator, reduced_sample
+from geoxai.attribution.lrp.operators import ALONE, Call, broadcast_samples, check_cells, operator, reduced_sample
 from geoxai.attribution.lrp.resampling_operators import bicubic
 
 MIXES = "it mixes samples, so there is no relevance of one sample"
@@ -53,7 +53,7 @@ def _dense(call: Call, x: Tensor, weight: Tensor, bias: Tensor | None) -> Any:
     if value is None or call.value(weight) or call.value(bias):
         raise Refusal("its weights depend on the input", "only products with constant weights can be crossed")
     if value.sample.shape[-1] > 1:
-        raise Refusal(MIXES, "keep samples apart")
+        raise Refusal(MIXES, f"keep samples apart, {ALONE}")
     dense = Dense(call.constant(weight), call.constant(bias), call.tape.cache)
     return record_map(call.tape, call.name, "linear", x, dense, call.run(), value.sample)
 
@@ -76,7 +76,7 @@ def matmul(call: Call) -> Any:
     assert value is not None
     contracted = -2 if left and x.ndim > 1 else -1
     if value.sample.shape[contracted] > 1:
-        raise Refusal(MIXES, "keep samples apart")
+        raise Refusal(MIXES, f"keep samples apart, {ALONE}")
     z = call.run()
     sample = value.sample
     if x.ndim == 1 or weight.ndim == 1:

@@ -272,7 +272,9 @@ def _moved_samples(
         for place, further in enumerate(moved(shift)):
             added = further - found[place]
             if not bool(((added == shift) | (added == 0)).all()):
-                raise Refusal("it mixes samples, so there is no relevance of one sample", "keep samples apart")
+                raise Refusal(
+                    "it mixes samples, so there is no relevance of one sample", "keep samples apart, or batch_size: 1"
+                )
             found[place] = torch.where(added == 0, -1, found[place])
     return [compress(t, tape.samples == 1).to(torch.int64) for t in found]
 

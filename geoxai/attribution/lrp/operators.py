@@ -21,6 +21,7 @@ from geoxai.attribution.lrp.merging import order_of
 from geoxai.attribution.lrp.nodes import DerivativeNode, RefusedNode, record_index, record_pass
 from geoxai.attribution.lrp.tape import RESHAPES, Tape
 
+ALONE = "or explain one sample at a time (batch_size: 1)"
 WRITE_OUT = "write it with other operations, or explain with method gradient"
 
 
@@ -151,8 +152,11 @@ def index_map(call: Call) -> Any:
     """Moves or selects values of one tensor."""
     if call.name.endswith("_as") and call.value(call.args[0]) is None:
         return call.run()  # only the shape is the input's
-    func = _reshaped if call.name in ("view", "_unsafe_view") else call.func
-    result = record_index(call.tape, call.name, func, call.args, call.kwargs)
+    func, args, kwargs = (_reshaped if call.name in ("view", "_unsafe_view") else call.func), call.args, call.kwargs
+    if call.name in LIKE:  # of the tensor that gives the shape nothing else is taken
+        tensor, like = (*args, *kwargs.values())[:2] if "input" not in kwargs else (kwargs["input"], kwargs["other"])
+        func, args, kwargs = getattr(torch.Tensor, LIKE[call.name]), (tensor, tuple(like.shape)), {}
+    result = record_index(call.tape, call.name, func, args, kwargs)
     if call.name in RESHAPES and isinstance(result, Tensor) and (value := call.value(result)) is not None:
         value.norm = value.node.inputs[0].norm if value.node is not None else None
     if call.name in PERMUTATIONS and isinstance(result, Tensor):
@@ -176,6 +180,9 @@ def places_in_memory(call: Call) -> Any:
     base = x if x._base is None else x._base
     place = x.storage_offset() if place is None else place
     return look(call.tape, call.name, base, size, stride, place - base.storage_offset())
+
+
+LIKE = {"expand_as": "expand", "view_as": "reshape", "reshape_as": "reshape"}
 
 
 def _reshaped(tensor: Tensor, *shape: Any, size: Any = None) -> Tensor:
@@ -364,7 +371,8 @@ def reduced_sample(call: Call, value: Value, dims: Any, keepdim: bool) -> Tensor
     axes = [a % len(value.shape) for a in ([axes] if isinstance(axes, int) else axes)]
     if any(value.sample.shape[a] > 1 for a in axes):
         raise Refusal(
-            "it mixes samples, so there is no relevance of one sample", "reduce over other axes than the sample's"
+            "it mixes samples, so there is no relevance of one sample",
+            f"reduce over other axes than the sample's, {ALONE}",
         )
     if len(axes) == len(value.shape) and not keepdim:
         raise Refusal("it leaves no axis for samples", "name the axes to reduce over, all but the first")
@@ -383,7 +391,8 @@ def broadcast_samples(call: Call, samples: list[Tensor], ndim: int) -> Tensor:
             one, two = torch.broadcast_tensors(longest, other)
             if not bool(((one == two) | (one < 0) | (two < 0)).all()):  # -1 is unknown, and yields
                 raise Refusal(
-                    "it mixes samples, so there is no relevance of one sample", "combine samples outside the network"
+                    "it mixes samples, so there is no relevance of one sample",
+                    f"combine samples outside the network, {ALONE}",
                 )
             longest = longest if bool((longest >= 0).all()) else torch.maximum(one, two)
     return longest

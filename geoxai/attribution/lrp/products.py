@@ -17,10 +17,10 @@ from torch import Tensor
 
 from geoxai.attribution.lrp.graph import Node, Refusal, Value
 from geoxai.attribution.lrp.ledger import Ledger
-from geoxai.attribution.lrp.operators import Call
+from geoxai.attribution.lrp.operators import ALONE, Call
 from geoxai.attribution.lrp.rules import Rule, Taylor, Uniform
 
-MIXES = "it mixes samples, so there is no relevance of one sample", "keep samples apart"
+MIXES = "it mixes samples, so there is no relevance of one sample", f"keep samples apart, {ALONE}"
 
 
 class ProductNode(Node):

@@ -20,7 +20,7 @@ from geoxai.attribution.lrp.further_maps import RecurrentStep
 from geoxai.attribution.lrp.graph import Refusal
 from geoxai.attribution.lrp.maps import LinearMap
 from geoxai.attribution.lrp.nodes import record_map
-from geoxai.attribution.lrp.operators import Call, operator
+from geoxai.attribution.lrp.operators import ALONE, Call, operator
 
 PACKED = "its sequences are packed", "give the layer padded sequences and pick the last valid step of each"
 
@@ -151,7 +151,7 @@ def _candidate(
     if value is None:
         return z
     if value.sample.shape[-1] > 1:
-        raise Refusal("it mixes samples, so there is no relevance of one sample", "keep the batch axis apart")
+        raise Refusal("it mixes samples, so there is no relevance of one sample", f"keep samples apart, {ALONE}")
     z = record_map(call.tape, call.name, "linear", signal, step, z, value.sample)
     call.tape.nodes[-1].recurs = True
     return z

@@ -11,9 +11,9 @@ from torch import Tensor
 from geoxai.attribution.lrp.graph import Refusal, replace_tensors
 from geoxai.attribution.lrp.maps import Fixed
 from geoxai.attribution.lrp.nodes import record_index, record_map
-from geoxai.attribution.lrp.operators import Call, index_map, operator
+from geoxai.attribution.lrp.operators import ALONE, Call, index_map, operator
 
-MIXES = "it mixes samples, so there is no relevance of one sample", "keep samples apart"
+MIXES = "it mixes samples, so there is no relevance of one sample", f"keep samples apart, {ALONE}"
 
 
 @operator("sort msort topk kthvalue median")
