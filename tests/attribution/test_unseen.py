@@ -315,3 +315,64 @@ def test_a_network_that_is_not_the_same_twice_is_refused(how, method):
 def test_a_plain_network_passes():
     check(seeded(Unsteady("no")), inputs(3, 5))
     check(seeded(UNet()), inputs(2, 3, 8, 8), (0, 1, 1))
+
+
+class Mixed(nn.Module):
+    """Runs in low precision by autocast, some of it by its own casts."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(2, 4, 3, padding=1), nn.GroupNorm(2, 4)
+        self.token, self.head = nn.Linear(4, 6), nn.Linear(6, 2)
+
+    def forward(self, x):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            h = torch.relu(self.norm(self.conv(x)))
+            h = self.token(h.flatten(2).mT.to(torch.bfloat16))
+            return self.head(F.scaled_dot_product_attention(h, h, h).mean(1) + h.mean(1))
+
+
+def test_autocast_inside_a_network_is_left_out_and_noted():
+    network, x = seeded(Mixed(), dtype=torch.float32), inputs(3, 2, 5, 5, dtype=torch.float32)
+    for rules in ("epsilon", "alpha1_beta0"):
+        got = attribute(network, x, target=0, rules=rules)
+        assert any(note.startswith("autocast") for note in got.notes)
+        account = got.relevance.sum((1, 2, 3)) + got.bias + got.stabiliser + got.lost
+        torch.testing.assert_close(account.double(), got.target_value.double(), rtol=1e-2, atol=1e-3)
+        torch.testing.assert_close(got.target_value, network(x)[:, 0].double(), rtol=0.05, atol=0.05)
+
+
+def conditional(h):
+    return torch.cond(h.sum() > 0, lambda t: t * 2, lambda t: t * 3, (h,))
+
+
+def flexible(h):
+    from torch.nn.attention.flex_attention import flex_attention
+
+    heads = h.reshape(len(h), 1, 3, 2)
+    return flex_attention(heads, heads, heads).flatten(1)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("branch", [conditional, flexible])
+def test_what_torch_compiles_inside_a_network_is_refused_in_words(branch):
+    with pytest.raises(GeoxaiError, match="compiles a part of itself"):
+        attribute(seeded(Beside(branch)), inputs(3, 5), target=0)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_exported_condition_is_refused_by_name():
+    program = torch.export.export(seeded(Beside(conditional)), (inputs(3, 5),))
+    with pytest.raises(GeoxaiError, match="cannot cross cond"):
+        attribute(program.module(), inputs(3, 5), target=0)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_channels_last_pooling_in_an_exported_program():
+    network = nn.Sequential(nn.Conv2d(2, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    network = seeded(network, dtype=torch.float32).to(memory_format=torch.channels_last)
+    x = inputs(3, 2, 5, 5, dtype=torch.float32).contiguous(memory_format=torch.channels_last)
+    program = torch.export.export(network, (x,)).run_decompositions()
+    assert any("as_strided" in str(node.target) for node in program.graph.nodes)
+    got = attribute(program.module(), x, target=0, rules="epsilon")
+    torch.testing.assert_close(got.relevance, attribute(network, x, target=0, rules="epsilon").relevance)

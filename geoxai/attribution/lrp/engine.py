@@ -151,8 +151,17 @@ def _run(
     tape = Tape(len(inputs[0]), cache, module_paths(model), channels, plain, rules)
     watched = [tape.watch(x, norm) for x, norm in zip(inputs, norms or [None] * len(inputs))]
     mode = LrpMode(tape, trail)
-    with torch.no_grad(), mode:
-        output = reading.run(model, watched)
+    try:
+        with torch.no_grad(), mode:
+            output = reading.run(model, watched)
+    except Exception as error:
+        if not type(error).__module__.startswith("torch._dynamo"):
+            raise
+        raise GeoxaiError(
+            f"the network compiles a part of itself, which cannot be followed: {str(error).splitlines()[0]}",
+            fix="write torch.cond and its like as Python's own control flow, flex_attention as"
+            " scaled_dot_product_attention, and leave torch.compile out",
+        ) from error
     tape.check_unwritten()
     return tape, mode, output
 

@@ -5,6 +5,7 @@ operators.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ from geoxai.attribution.lrp import (  # noqa: F401  (enter their operators in th
     resampling_operators,
     selection_operators,
 )
-from geoxai.attribution.lrp.graph import Refusal, tensors_in
+from geoxai.attribution.lrp.graph import Refusal, replace_tensors, tensors_in
 from geoxai.attribution.lrp.operators import OPERATORS, READS, VALUE_READS, WRITE_OUT, Call, mark_refused, refuse
 from geoxai.attribution.lrp.tape import LOOKS, Tape
 from geoxai.attribution.lrp.unseen import Trail
@@ -32,6 +33,11 @@ from geoxai.errors import GeoxaiError
 
 LAYERS = names_in("linear addmm matmul conv1d conv2d conv3d convolution _convolution")
 IN_PLACE_UNKNOWN = frozenset({"resize", "set", "swap_tensors", "resize_as", "data.set"})
+PRECISE = LAYERS | names_in(
+    "bmm baddbmm einsum conv_transpose1d conv_transpose2d conv_transpose3d lstm gru prelu layer_norm "
+    "group_norm scaled_dot_product_attention multi_head_attention_forward"
+)
+AUTOCAST = "autocast: what the network computes at lower precision is explained as it is at full precision"
 FURTHER = Refusal("of its results, only the first has a rule", WRITE_OUT)
 
 
@@ -55,11 +61,31 @@ class LrpMode(Closing):
         return result
 
     def compute(self, func: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
+        kinds = [kind for kind in ("cpu", "cuda") if torch.is_autocast_enabled(kind)]
+        if kinds:
+            return self._at_full_precision(kinds[0], func, args, kwargs)
         if torch.is_inference_mode_enabled():  # the network's own: its tensors would not tell what is a view of what
             with torch.inference_mode(False), torch.no_grad():
                 return self._compute(func, args, kwargs)
         with torch.no_grad():
             return self._compute(func, args, kwargs)
+
+    def _at_full_precision(self, kind: str, func: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """A call under the network's own autocast, without it: rules want values and weights of one type."""
+        if AUTOCAST not in self.tape.notes:
+            self.tape.notes.append(AUTOCAST)
+        with torch.autocast(kind, enabled=False):
+            types = {t.dtype for t in tensors_in((args, kwargs)) if t.is_floating_point()}
+            if len(types) > 1 and operation(func)[0] in PRECISE:
+                widest = reduce(torch.promote_types, types)
+
+                def widened(tensor: Tensor) -> Tensor:
+                    if not tensor.is_floating_point() or tensor.dtype == widest:
+                        return tensor
+                    return self.compute(torch.Tensor.to, (tensor, widest), {})
+
+                args, kwargs = replace_tensors(args, widened), replace_tensors(kwargs, widened)
+            return self.compute(func, args, kwargs)
 
     def _compute(self, func: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
         name, in_place = operation(func)
