@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +9,8 @@ from geoxai.config import Config, ConfigError
 from geoxai.pipeline.damage import Damage, find_damage, suspicious
 from geoxai.pipeline.fingerprints import changed
 from geoxai.pipeline.ledger import STAGE, Ledger, StageEntry
-from geoxai.pipeline.libraries import libraries_heard
 from geoxai.pipeline.ownership import refuse_another
+from geoxai.pipeline.record import warnings_shown
 from geoxai.pipeline.units import describe
 from geoxai.pipeline.workspace import Workspace, bind, check_skeletons, is_done, upstream
 from geoxai.stages.stage import LazyStage, OutputStage
@@ -68,7 +67,7 @@ def plan(config: Config) -> Plan:
     refuse_another(workspace, config.stages)
     compute = config.compute
     executor = f"{compute.executor}, {compute.threads_per_worker} thread a worker, device {workspace.device}"
-    with libraries_heard(logging.NullHandler()):
+    with warnings_shown():
         damaged = _damaged(workspace)
         stages = tuple(_stage_plan(workspace, name, damaged.get(name, [])) for name in config.stages)
     return Plan(str(workspace.run_dir), executor, stages)

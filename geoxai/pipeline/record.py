@@ -110,6 +110,20 @@ def run_log(record: Record, debug: bool = False) -> Iterator[None]:
         root.setLevel(before)
 
 
+@contextmanager
+def warnings_shown() -> Iterator[None]:
+    """Show geoxai's warnings on stderr, each once, and hide those of libraries: for commands without a ``run.log``."""
+    root, console = logging.getLogger("geoxai"), _Console(debug=False)
+    console.setLevel(logging.WARNING)
+    console.addFilter(_Once())
+    root.addHandler(console)
+    try:
+        with libraries_heard(logging.NullHandler()):
+            yield
+    finally:
+        root.removeHandler(console)
+
+
 class _Masked(logging.Formatter):
     """A line of ``run.log``, or several with a traceback, without secrets."""
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from geoxai.config import Config, ConfigError, Diagnostic
 from geoxai.errors import OptionError
-from geoxai.pipeline.libraries import libraries_heard
+from geoxai.pipeline.record import warnings_shown
 from geoxai.pipeline.workspace import bind, check_skeletons, plain_error, upstream, with_upstream
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ def rules(config: Config) -> RuleTables:
     findings: dict[Diagnostic, Exception] = {}
     for name, table in tables.items():
         try:
-            with libraries_heard(logging.NullHandler()):
+            with warnings_shown():
                 check_skeletons(workspace, with_upstream(config, upstream(config, name)))
             parts.append(f"{name}\n{_table(table(workspace.context(name, planning=True)))}")
         except ConfigError as error:  # of a stage that this one reads
