@@ -1,6 +1,6 @@
-"""Between samples and a network: its layout, orientation, channels and scaling, as declared and never guessed.
+"""From samples to a network and back: layout, orientation, channels and scaling, as declared, never guessed.
 
-Everything but the scaling is an index map, so relevance comes back to the very cells it belongs to.
+Everything but the scaling only reorders indices, so relevance returns to exactly the cells it belongs to.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ _ALIASES = {"y": "lat", "x": "lon", "latitude": "lat", "longitude": "lon"}
 
 @dataclass(frozen=True, eq=False)
 class Adapter:
-    """What a network wants its inputs to be.
+    """The form in which a network expects its inputs.
 
     Parameters
     ----------
     layout
         Order of its axes, sample first: ``sample, channel, lat, lon``, channels last ``sample, lat, lon, channel``, or
-        without ``channel`` where there is just one.
+        without ``channel`` if there is only one.
     flat
-        All axes but the sample are one, in the order of ``layout``, the last varying fastest.
+        All axes but the sample are flattened into one, in the order of ``layout``, the last varying fastest.
     lat, lon
         ``ascending`` or ``descending``; ``0..360`` or ``-180..180``. None takes them as the samples have them.
     channels
         Names of its channels in its order; None takes all in the order of the samples.
     scaling
         Per channel ``(offset, factor)``: the network sees ``(physical - offset) / factor``. None: the samples are
-        already what it wants. Filled cells (land) keep the value that the samples filled them with.
+        already as the network expects them. Filled cells (land) keep their fill value.
     sample_mean, sample_sd
         How the samples were scaled, ``physical = inputs * sd + mean``, dims ``(channel)`` or ``(channel, lat, lon)``;
         only used together with ``scaling``. ``for_samples`` sets them.
     sample_valid
-        True where the samples hold data, False where a fill value, dims ``([sample,] channel, lat, lon)``; only used
+        True where the samples hold data, False where a fill value is, dims ``([sample,] channel, lat, lon)``; only used
         together with ``scaling``. ``for_samples`` sets it.
     """
 
@@ -58,12 +58,12 @@ class Adapter:
     sample_valid: xr.DataArray | None = None
 
     def for_samples(self, samples: xr.Dataset) -> Adapter:
-        """The same adapter for samples of this scaling.
+        """The same adapter for samples with this scaling.
 
         Raises
         ------
         OptionError
-            The network wants channels that the samples lack, or several where its layout has none.
+            The network needs channels that the samples lack, or several although its layout has no channel axis.
         """
         adapter = replace(
             self,
@@ -98,7 +98,7 @@ class Adapter:
     def outputs_to_samples(self, outputs: np.ndarray, like: xr.DataArray) -> np.ndarray:
         """Images from the network as ``(sample, target_channel, lat, lon)``, oriented as ``like``.
 
-        Time steps, an axis between the sample's and the others, stay where they are.
+        Time steps, an axis between the sample axis and the others, stay where they are.
         """
         if outputs.ndim == len(_AXES) + 1:
             folded = self.outputs_to_samples(outputs.reshape(-1, *outputs.shape[2:]), like)
@@ -123,7 +123,7 @@ class Adapter:
         return np.ascontiguousarray(targets[..., lat, :][..., lon])
 
     def cell_order(self, cells: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
-        """The order of rows and of columns that the network wants of a rectilinear grid."""
+        """The orders in which the network expects the rows and columns of a rectilinear grid."""
         if self.lat is None and self.lon is None:
             return np.arange(cells["lat"].size), np.arange(cells["lon"].size)
         rows, columns, _ = orientation_order(cells, self.lat, self.lon)
@@ -135,8 +135,8 @@ class Adapter:
         for name in wanted:
             if name not in available:
                 raise OptionError(
-                    f"the network wants {unknown('channel', name, available)}",
-                    fix="name the channels of the samples in the order the network wants them",
+                    f"the network asks for an {unknown('channel', name, available)}",
+                    fix="name the channels of the samples in the order the network expects them",
                     option="channels",
                 )
         if "channel" not in self.layout and len(wanted) != 1:
@@ -154,9 +154,9 @@ class Adapter:
             return rows, columns
         if not {"lat", "lon"} <= set(inputs.dims):
             raise OptionError(
-                f"lat and lon can be turned on rectilinear grids only, these inputs have dims "
+                f"lat and lon can be reoriented on rectilinear grids only; these inputs have dims "
                 f"{', '.join(map(str, inputs.dims))}",
-                fix="leave lat and lon out and give the samples as the network wants them",
+                fix="leave out lat and lon, and give the samples in the orientation the network expects",
                 option="lat" if self.lat else "lon",
             )
         rows, columns, _ = orientation_order(inputs, self.lat, self.lon)
@@ -170,7 +170,7 @@ class Adapter:
         mean = _field(self.sample_mean, inputs, 0.0)
         sd = _field(self.sample_sd, inputs, 1.0)
         rescaled = (values.astype(np.float64) * sd + mean - offset) / factor
-        # where there is no physical value the fill value stays
+        # cells without a physical value keep the fill value
         physical = np.isfinite(mean) & np.isfinite(sd) & self._valid(inputs)
         return np.where(physical, rescaled, values)
 
@@ -244,7 +244,7 @@ def parse_layout(layout: str | Sequence[str] | Mapping[Any, Sequence[str]]) -> t
 
 
 def _with_axes(inputs: xr.DataArray) -> xr.DataArray:
-    """Inputs with their axes by the names they have where there is one input only."""
+    """Inputs with their axes named as if they were the only input."""
     inputs = plain(inputs)
     if inputs.dims[:2] != ("sample", "channel") or inputs.ndim != len(_AXES):
         raise OptionError(

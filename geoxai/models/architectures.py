@@ -1,4 +1,4 @@
-"""Small built-in networks, made to be explained: ReLU and average pooling unless asked otherwise.
+"""Small built-in networks that are easy to explain: ReLU and average pooling by default.
 
 All take ``(sample, channel, lat, lon)``. A vector output is ``(sample, output)``: one logit per class, a single logit,
 or one value. An image output is ``(sample, target_channel, lat, lon)`` on the grid of the input. The last operation is
@@ -29,7 +29,7 @@ INITIALISATIONS = ("default", "he", "glorot")
 
 
 class CyclicConv2d(nn.Conv2d):
-    """A convolution of unchanged size that continues across the date line: longitude is a circle, latitude is not."""
+    """A convolution that keeps the size of maps and is cyclic in longitude: it continues across the date line."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int):
         super().__init__(inputs, outputs, kernel, padding=(kernel // 2, 0))
@@ -51,7 +51,7 @@ class MLP(nn.Module):
     outputs
         Shape of one sample's output: ``(k,)`` or ``(target_channel, lat, lon)``.
     hidden
-        Neurons of each hidden layer; none makes the network linear.
+        Neurons of each hidden layer; without any the network is linear.
     """
 
     def __init__(
@@ -89,11 +89,11 @@ class CNN(nn.Module):
     kernel
         Side of the (odd) square kernels.
     pool, pool_size
-        ``avg`` or ``max``, and its side; 1 leaves pooling out.
+        ``avg`` or ``max``, and its side; a side of 1 means no pooling.
     hidden
         Neurons of the dense layers after the convolutions.
     head
-        ``flatten`` keeps where a feature was, ``global`` averages each feature over the map first.
+        ``flatten`` keeps the position of each feature, ``global`` averages it over the map first.
     longitude
         ``zeros`` pads every border with zeros, ``cyclic`` continues a global map across the date line.
     """
@@ -145,19 +145,19 @@ class CNN(nn.Module):
 class UNet(nn.Module):
     """Encoder-decoder with skip connections by concatenation: maps from maps.
 
-    A grid whose sides are no multiples of 2 to the number of poolings is padded with zeros (south and east in the order
-    the network sees) and its output cropped.
+    A grid whose sides are not multiples of 2 to the number of poolings is padded with zeros (south and east as seen by
+    the network), and the output is cropped.
 
     Parameters
     ----------
     channels, grid, outputs
         As for ``MLP``; the output is an image on the same grid.
     filters
-        Filters of each level; the last level is the bottom, so there is one pooling less than levels.
+        Filters of each level; the last level is the bottom, so there is one pooling fewer than levels.
     convolutions
         Convolutions per level and side.
     skip
-        False leaves the skip connections out: a plain encoder-decoder.
+        False gives a plain encoder-decoder without skip connections.
     upsample
         ``nearest`` or ``bilinear``.
     """
@@ -182,7 +182,7 @@ class UNet(nn.Module):
         if len(outputs) != 3 or tuple(outputs[1:]) != tuple(grid):
             raise OptionError(
                 f"architecture unet gives images on the input grid of {grid[0]} x {grid[1]}, "
-                f"a sample's target has the shape {tuple(outputs)}",
+                f"but a sample's target has the shape {tuple(outputs)}",
                 fix="use mlp or cnn for classes and values",
             )
         multiple = 2 ** (len(filters) - 1)
@@ -253,7 +253,7 @@ def build(
 
 
 def initialise(module: nn.Module, init: str, generator: torch.Generator) -> None:
-    """Draw the weights of every linear and convolution layer anew.
+    """Draw new weights for every linear and convolution layer.
 
     ``he``: normal, variance 2 / fan_in (He et al. 2015), biases 0. ``glorot``: uniform, variance 2 / (fan_in + fan_out)
     (Glorot and Bengio 2010), biases 0. ``default``: torch's own, uniform within 1 / sqrt(fan_in), biases too.

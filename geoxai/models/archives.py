@@ -19,13 +19,13 @@ from geoxai.errors import InputError
 _OBJECTS = {"custom_obj_": "a script object", "opaque_obj_": "a pickled object"}
 _COMPILED = "data/aotinductor/"
 _WORD = re.compile(r"[A-Za-z]\w*|[-+]?[0-9.]+(e[-+]?[0-9]+)?")  # a symbol or a number
-_TREES = ("__enum__", "default_factory_module")  # what a description of arguments imports modules by
-# Functions of symbolic shapes that are not written with a capital.
+_TREES = ("__enum__", "default_factory_module")  # keys by which a description of arguments imports modules
+# Functions of symbolic shapes that do not start with a capital letter.
 _FUNCTIONS = ("floor", "ceiling", "sqrt", "log", "exp", "sin", "cos", "tan", "Abs")
 
 
 def check_whole(path: Path) -> None:
-    """Raise InputError where a zip archive is damaged: torch and Keras load such a file and give other numbers.
+    """Raise InputError if a zip archive is damaged: torch and Keras load such a file and give other numbers.
 
     Every member is read and compared with its checksum. Files that are not zip archives have none.
     """
@@ -40,18 +40,18 @@ def check_whole(path: Path) -> None:
             damaged = archive.testzip()
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError, ValueError) as error:
         raise InputError(f"{path} is a damaged zip archive: {error}", fix="copy or save it again") from error
-    except Exception as error:  # the decompressors raise their own kinds
+    except Exception as error:  # the decompressors raise errors of their own types
         raise InputError(f"{path} cannot be unpacked: {error}", fix="copy or save it again") from error
-    if begin != 0:  # the directory is that of an archive inside this one, whose own is gone
+    if begin != 0:  # this is the directory of an archive inside this one, whose own directory is gone
         raise InputError(f"{path} is a zip archive cut short or damaged", fix="copy or save it again")
     if damaged is not None:
-        raise InputError(f"{path} is damaged: the checksum of {damaged} does not fit", fix="copy or save it again")
+        raise InputError(f"{path} is damaged: the checksum of {damaged} does not match", fix="copy or save it again")
     if len(set(names)) < len(names):
-        raise InputError(f"{path} holds two members of one name, which no version of torch or Keras writes")
+        raise InputError(f"{path} holds two members of the same name, which no version of torch or Keras writes")
 
 
 def code_in_program(path: Path) -> str | None:
-    """What loading a ``torch.export`` program would run, in words; None where it is only numbers and a graph.
+    """What loading a ``torch.export`` program would run, in words; None if it holds only numbers and a graph.
 
     ``torch.export.load`` unpickles the example inputs, weights and constants marked ``use_pickle`` and custom objects,
     loads compiled libraries, evaluates the text of symbolic sizes, and imports modules that arguments name. Example
@@ -84,12 +84,12 @@ def _inside(name: str) -> str:
 
 
 def _plain(content: bytes) -> bool:
-    """Whether a file of torch holds nothing but tensors and plain Python values."""
+    """Whether a torch file holds nothing but tensors and plain Python values."""
     if not content:
         return True
     try:
         torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception:  # whatever torch meets in it
+    except Exception:  # whatever torch meets in the file
         return False
     return True
 
@@ -126,7 +126,7 @@ def _entries(value: Any) -> Iterator[tuple[str, Any]]:
 def _is_arithmetic(text: Any) -> bool:
     """Whether the text of a symbolic size is an expression of names, numbers and functions of these.
 
-    Functions are those of sympy and torch, which start with a capital; functions of Python do not. Text is a name.
+    Functions of sympy and torch start with a capital letter, those of Python do not. Text is a name.
     """
     try:
         tree = ast.parse(str(text).strip(), mode="eval").body

@@ -1,8 +1,8 @@
-"""What a network must be compared with: a linear model, the majority class, the mean of the training targets.
+"""What a network is to be compared with: a linear model, the majority class, the mean of the training targets.
 
 A linear model is fitted to the training samples alone, with an l2 penalty. The strength of the penalty is chosen on the
-validation samples or, without any, on the last fifth of the training samples (neighbours in time are alike, a random
-fifth would flatter it); then the model is fitted anew to all training samples.
+validation samples or, if there are none, on the last fifth of the training samples (neighbours in time are alike: a
+random fifth would flatter it); then the model is fitted again to all training samples.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def linear_model(
 
 
 def majority_class(label: np.ndarray) -> int:
-    """The commonest class of the training labels, the first of equals."""
+    """The most common class of the training labels, the first if several are equally common."""
     return int(np.bincount(label).argmax())
 
 
@@ -109,20 +109,20 @@ def _scores(
 
 
 def _too_large(samples: xr.Dataset, targets: Mapping[str, np.ndarray], splits: Mapping[str, np.ndarray]) -> str | None:
-    """Why no linear model can be fitted, if so."""
+    """The reason why no linear model can be fitted, if there is one."""
     features = int(np.prod(samples["inputs"].shape[1:]))
     if min(len(splits["train"]), features) > LARGEST:
         return f"more than {LARGEST} training samples and more than {LARGEST} inputs each"
     if samples["inputs"].nbytes > LARGEST_BYTES or targets["train"].nbytes * 8 > LARGEST_BYTES:
         return f"samples of more than {LARGEST_BYTES / 2**30:g} GiB"
-    there = np.isfinite(targets["train"]).all(axis=0)  # missing for good, such as land, is no matter
+    there = np.isfinite(targets["train"]).all(axis=0)  # cells that are always missing, such as land, do not matter
     if any((np.isfinite(target) & ~there).any() for target in targets.values()):
         return "targets with missing values that vary in time"
     return None
 
 
 def _features(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Inputs about the training mean, float64, in no more columns than there are training samples.
+    """Departures of the inputs from the training mean, float64, in at most as many columns as training samples.
 
     With an l2 penalty the solution lies in the space that the training samples span, so nothing is lost. Scaled so that
     the mean squared length of a training input is 1.

@@ -1,4 +1,4 @@
-"""Checkpoints of a training: whole or not there, and only ever taken up by the training they belong to."""
+"""Checkpoints of a training: complete or absent, and only resumed by the training they belong to."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Curves:
 
 @dataclass
 class State:
-    """A training while it goes on: what must be kept so that it can go on elsewhere with the same bits."""
+    """A training under way: what must be kept so that it can continue elsewhere with the same bits."""
 
     module: nn.Module
     optimiser: torch.optim.Optimizer
@@ -53,7 +53,7 @@ class State:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint file, and the identity of the training it is for (``identity``); without a path nothing is kept."""
+    """A checkpoint file and the ``identity`` of the training it is for; without a path nothing is kept."""
 
     path: Path | None
     belongs_to: str
@@ -77,20 +77,20 @@ class Checkpoint:
             part.write_bytes(content + _digest(content))
 
     def restore(self, state: State) -> None:
-        """Bring a training to where the checkpoint is, if there is one and it belongs to this very training.
+        """Bring a training to the state of the checkpoint, if there is one and it belongs to this training.
 
-        One that is damaged, or of another training, is not taken up, and that is said: the training starts anew.
+        One that is damaged, or of another training, is ignored with a warning: the training starts again.
         """
         if self.path is None or not self.path.is_file():
             return
         whole = self.path.read_bytes()
         content, digest = whole[:-_DIGEST_BYTES], whole[-_DIGEST_BYTES:]
         if _digest(content) != digest:
-            log.warning("the checkpoint %s is damaged: the training starts anew", self.path)
+            log.warning("the checkpoint %s is damaged: the training starts again from the beginning", self.path)
             return
         found = torch.load(BytesIO(content), map_location="cpu", weights_only=True)
         if found["belongs_to"] != self.belongs_to:
-            log.warning("the checkpoint %s is of another training: this one starts anew", self.path)
+            log.warning("the checkpoint %s is of another training: this one starts from the beginning", self.path)
             return
         state.module.load_state_dict(found["weights"])
         state.optimiser.load_state_dict(found["optimiser"])
@@ -106,7 +106,7 @@ class Checkpoint:
 
 
 def identity(module: nn.Module, data: Iterable[Tensor], generator: torch.Generator, settings: Any) -> str:
-    """What a training is: initial weights, data, order of batches, settings (by their text), version of torch."""
+    """What defines a training: initial weights, data, order of batches, settings (as text), version of torch."""
     digest = hashlib.sha256(f"{digest_of([module])} {settings} {torch.__version__}".encode())
     digest.update(generator.get_state().numpy().tobytes())
     for tensor in data:
@@ -120,6 +120,6 @@ def _digest(content: bytes) -> bytes:
 
 
 def save_whole(value: Any, path: Path) -> None:
-    """``torch.save``, whole or not there."""
+    """``torch.save``, complete or not at all."""
     with replaced(path) as part, part.open("wb") as handle:
         torch.save(value, handle)

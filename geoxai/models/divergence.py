@@ -1,4 +1,4 @@
-"""Trainings that go nowhere: a loss that is not finite or grows without bound stops them, with what to look at."""
+"""Trainings that diverge: a loss that is not finite or grows without bound stops them, saying what to look at."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from torch import Tensor
 from geoxai.errors import GeoxaiError
 
 GROWN = 1e4
-"""A training loss this many times that of the first epoch grows without bound."""
+"""A training loss this many times that of the first epoch counts as growing without bound."""
 
-# Scaled inputs are of order one; beyond this something else than weather is in them.
+# Scaled inputs are of order one; beyond this they hold something other than weather.
 _EXTREME = 100.0
 
 
 def refuse_divergence(epoch: int, losses: dict[str, float], first: float, inputs: Tensor, targets: Tensor) -> None:
-    """Stop a training whose losses can lead nowhere.
+    """Stop a training that diverges.
 
     Parameters
     ----------
     epoch
         The epoch just done, from 1.
     losses
-        ``training`` and, where there is one, ``validation``: means over the epoch.
+        ``training`` and, if there is one, ``validation``: means over the epoch.
     first
         The training loss of the first epoch.
     inputs, targets
-        The training samples, for what the message says of them.
+        The training samples, whose range the message gives.
 
-    Raises ``GeoxaiError`` that names the epoch, the losses and the extremes of the data.
+    Raises ``GeoxaiError`` naming the epoch, the losses and the extremes of the data.
     """
     wrong = next((name for name, loss in losses.items() if not math.isfinite(loss)), None)
     if wrong is not None:
@@ -43,9 +43,7 @@ def refuse_divergence(epoch: int, losses: dict[str, float], first: float, inputs
     if targets.is_floating_point():
         extremes += f", targets from {_range(targets)}"
     finite = inputs[torch.isfinite(inputs)]
-    data = (
-        "the inputs reach far beyond the usual: look for fill values in the files (missing: [...]) and at the scaling"
-    )
+    data = "the inputs are far outside the usual range: look for fill values (missing: [...]) and check the scaling"
     step = "a smaller learning_rate, or a smaller l2 (learning_rate * 2 * l2 must stay well below 1), or scaled inputs"
     extreme = finite.numel() < inputs.numel() or bool((finite.abs() > _EXTREME).any())
     raise GeoxaiError(f"training diverged: {what}; {extremes}", fix=f"{data}; or {step}" if extreme else step)

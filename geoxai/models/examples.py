@@ -20,10 +20,10 @@ _BLOCK_BYTES = 64 * 2**20
 
 
 def task_of(samples: xr.Dataset, target: str | None = None) -> str:
-    """``classification``, ``regression`` or ``image``, from what the samples hold and, if they hold two, from
+    """``classification``, ``regression`` or ``image``, from what the samples hold and, if they hold more, from
     ``target``.
 
-    ``target`` is ``class``, ``value`` or ``image``. Without it a target goes before a label.
+    ``target`` is ``class``, ``value`` or ``image``. Without it a target takes precedence over a label.
     """
     has_label, has_target = "label" in samples.variables, "target" in samples.variables
     found = "class" if has_label else None
@@ -37,7 +37,7 @@ def task_of(samples: xr.Dataset, target: str | None = None) -> str:
         )
     if target is not None and target != found:
         if target != "class" or not has_label:
-            raise OptionError(f"target {target!r} is not in the samples, they hold a {found}", option="target")
+            raise OptionError(f"target {target!r} is not in the samples; they hold a {found}", option="target")
         found = target
     return {"class": "classification", "value": "regression", "image": "image"}[found]
 
@@ -71,7 +71,7 @@ def units_of(samples: xr.Dataset, task: str) -> str:
 def splits_of(samples: xr.Dataset, task: str, unsplit: str = "train") -> dict[str, np.ndarray]:
     """Sample indices of each split that has any; samples without a target are left out.
 
-    Where nothing is split, all samples are under ``unsplit``.
+    Without any split, all samples are under ``unsplit``.
     """
     n = samples.sizes["sample"]
     known = np.ones(n, bool)
@@ -87,7 +87,7 @@ def splits_of(samples: xr.Dataset, task: str, unsplit: str = "train") -> dict[st
 
 
 def truth_of(samples: xr.Dataset, task: str) -> np.ndarray:
-    """Class indices, values, or images ``(sample, target_channel, lat, lon)``."""
+    """Class indices, values or images ``(sample, target_channel, lat, lon)``."""
     return samples["label"].values if task == "classification" else samples["target"].values
 
 

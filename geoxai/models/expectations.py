@@ -1,4 +1,4 @@
-"""Whether a network does on these samples what it is known to do, so that scaling, order and orientation are right."""
+"""Whether a network performs on these samples as it is known to, a check of scaling, order and orientation."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def compare_score(
     networks: Networks,
     subset: str,
 ) -> float:
-    """The ``accuracy`` or ``rmse`` found; the tolerance is 0.01 for accuracy and 1 % of an rmse unless given.
+    """The measured ``accuracy`` or ``rmse``; the tolerance is 0.01 for accuracy and 1 % of an rmse unless given.
 
     Raises
     ------
     GeoxaiError
-        It differs from what was expected by more than the tolerance, either way.
+        It differs from what was expected by more than the tolerance, in either direction.
     """
     if (score == "accuracy") != (networks.task == "classification"):
         raise OptionError(f"expect.{score} does not fit a network for {networks.task}", option=f"expect.{score}")
@@ -73,7 +73,7 @@ def compare_predictions(path: str, tolerance: float | None, predictions: xr.Data
     if len(reference) != n:
         raise InputError(
             f"{path} has predictions for {len(reference)} samples, the network was run on {n}",
-            fix="set expect.subset to the samples that the file is about",
+            fix="set expect.subset to the samples that the file describes",
             option="expect.predictions",
         )
     found, what = predictions["prediction"].values, "prediction"
@@ -89,17 +89,17 @@ def compare_predictions(path: str, tolerance: float | None, predictions: xr.Data
         )
     if networks.task == "classification" and reference.ndim == 1:
         difference = float((found != reference).mean())
-        told = f"{difference:.1%} of {n} predicted classes differ from those in {path}, expected at most {allowed:.2%}"
+        wrong = f"{difference:.1%} of {n} predicted classes differ from those in {path}, expected at most {allowed:.2%}"
     else:
         errors = np.abs(found.astype(np.float64) - reference).reshape(n, -1).max(axis=1)
         difference = float(errors.max(initial=0.0))
         worst = int(errors.argmax())
-        told = (
+        wrong = (
             f"the network's {what} differs from {path} by up to {difference:.3g} (row {worst}), "
             f"expected at most {allowed:.2g}"
         )
     if not difference <= allowed:
-        raise GeoxaiError(told, fix=_REMEDY, option="expect.predictions")
+        raise GeoxaiError(wrong, fix=_REMEDY, option="expect.predictions")
     return difference
 
 
@@ -117,11 +117,11 @@ def _read(path: Path, networks: Networks) -> np.ndarray:
                 names = [str(name) for name in column]
                 if stray := sorted(set(names) - set(networks.classes)):
                     raise InputError(
-                        f"{path} names the class {stray[0]!r}, the network knows {', '.join(networks.classes)}"
+                        f"{path} names the class {stray[0]!r}, but the network knows {', '.join(networks.classes)}"
                     )
                 return np.array([networks.classes.index(name) for name in names])
             values = table.to_numpy(dtype=np.float64)
             return values[:, 0] if values.shape[1] == 1 else values
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read as predictions: {error}", option="expect.predictions") from error
-    raise OptionError(f"{path.name}: predictions come as .npy or .csv", option="expect.predictions")
+    raise OptionError(f"{path.name}: predictions must be a .npy or .csv file", option="expect.predictions")

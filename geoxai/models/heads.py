@@ -15,12 +15,12 @@ Head = int | str | tuple[int | str, ...]
 def pick(returned: Any, head: Head | None) -> Tensor:
     """The tensor that ``head`` names: an index of a tuple or list, a key of a dict or field, or a tuple of these.
 
-    Without ``head`` a tensor alone, or alone in a tuple, is taken.
+    Without ``head``, a single tensor is taken, also from a tuple of one.
 
     Raises
     ------
     OptionError
-        There are several and none is named, or none is where ``head`` says; the message lists what there is.
+        There are several and none is named, or there is none at ``head``; the message lists what there is.
     """
     found = returned
     keys = head if isinstance(head, tuple) else () if head is None else (head,)
@@ -40,7 +40,7 @@ def pick(returned: Any, head: Head | None) -> Tensor:
         found = found[0]
     if not isinstance(found, Tensor):
         raise OptionError(
-            f"the network returns {_described(found)}, of which one must be named",
+            f"the network returns {_described(found)}; one of them must be named",
             fix=f"say which counts, such as head: {_example(returned if head is None else found, keys)}",
             option="head",
         )
@@ -58,13 +58,13 @@ def _described(found: Any) -> str:
     return f"a {type(found).__name__}"
 
 
-def told(head: Head) -> str:
-    """A head as a config names it."""
+def head_text(head: Head) -> str:
+    """A head as written in a config."""
     return f"[{', '.join(map(str, head))}]" if isinstance(head, tuple) else repr(head)
 
 
 def _example(found: Any, before: tuple[int | str, ...]) -> str:
-    """The first place of a tensor in what stands at the keys ``before``, as YAML takes it."""
+    """The keys of the first tensor in what is at the keys ``before``, as YAML takes them."""
     keys: list[Any] = list(before)
     while isinstance(found, Mapping | tuple | list) and found:
         key = next(iter(found)) if isinstance(found, Mapping) else 0
@@ -72,4 +72,4 @@ def _example(found: Any, before: tuple[int | str, ...]) -> str:
         found = found[key]
     if not isinstance(found, Tensor):
         keys.append("the name of a field")
-    return str(keys[0]) if len(keys) == 1 else told(tuple(keys))
+    return str(keys[0]) if len(keys) == 1 else head_text(tuple(keys))

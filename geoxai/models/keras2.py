@@ -1,4 +1,4 @@
-"""Configurations of Keras 2 in the words of Keras 3, and what Keras 3 computes otherwise under the same name."""
+"""Keras 2 configurations in the terms of Keras 3, and what Keras 3 computes differently under the same name."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GONE = {  # options of Keras 2 layers that mean nothing to Keras 3
 
 
 INNER = ("layer", "backward_layer", "cell", "cells")  # layers inside layers, whose module Keras 2 left out before 2.12
-# Recurrent layers of Keras 2 whose gates are hard sigmoids where their configuration does not name a function.
+# Recurrent layers of Keras 2 whose gates are hard sigmoids if their configuration does not name a function.
 HARD_GATES = ("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
 HARD_SIGMOID = "geoxai>keras2_hard_sigmoid"
 
@@ -28,7 +28,7 @@ HARD_SIGMOID = "geoxai>keras2_hard_sigmoid"
 def keras2_hard_sigmoid(x: Any) -> Any:
     """The hard sigmoid of Keras 2, ``clip(0.2 x + 0.5, 0, 1)``, as Keras 3's ``clip(x / 6 + 0.5, 0, 1)`` of 1.2 x.
 
-    It is not called ``hard_sigmoid``: wrappers copy their layers by the names of functions.
+    It is not called ``hard_sigmoid`` because wrappers copy their layers by the names of functions.
     """
     import keras
 
@@ -36,7 +36,7 @@ def keras2_hard_sigmoid(x: Any) -> Any:
 
 
 def register_functions() -> None:
-    """Let Keras know the functions that ``mended`` names."""
+    """Register with Keras the functions that ``mended`` names."""
     import keras
 
     if keras.saving.get_registered_object(HARD_SIGMOID) is None:
@@ -44,10 +44,10 @@ def register_functions() -> None:
 
 
 def mended(config: Any) -> Any:
-    """A configuration of Keras 2 in the words of Keras 3.
+    """A Keras 2 configuration in the terms of Keras 3.
 
     ``batch_input_shape`` becomes an input layer's ``batch_shape``, initialisers lose their ``dtype``, a dtype policy is
-    its name, an axis in a list is a number, options that were given up are left out, and the hard sigmoid is the
+    its name, an axis in a list is a number, options that no longer exist are left out, and the hard sigmoid is the
     function of ``register_functions``.
     """
     if isinstance(config, list):
@@ -93,9 +93,9 @@ def mended(config: Any) -> Any:
 
 
 def pool_as_tensorflow(network: Any) -> None:
-    """Let average pooling of padding ``same`` leave the padding out of its means, as TensorFlow does.
+    """Make average pooling with padding ``same`` leave the padding out of its means, as TensorFlow does.
 
-    Keras on torch repeats the last cells instead where the two sides differ, which counts these twice.
+    If the two sides differ, Keras on torch repeats the last cells instead, which counts them twice.
     """
     from keras import layers
 
@@ -106,7 +106,7 @@ def pool_as_tensorflow(network: Any) -> None:
 
 
 def _without_padding(kind: type) -> type:
-    """A kind of average pooling whose means are of the cells that are there."""
+    """Average pooling whose means are over the cells of the map only."""
     from keras import ops
 
     def call(self: Any, inputs: Any) -> Any:
@@ -126,7 +126,7 @@ def _without_padding(kind: type) -> type:
 
 
 def _refuse_others(name: str, options: Mapping[str, Any]) -> None:
-    """Refuse what Keras 3 on torch has under the same name and computes otherwise, or does not have."""
+    """Refuse what Keras 3 on torch computes differently under the same name, or does not have."""
     found = None
     if name in ("UpSampling2D", "Resizing") and options.get("interpolation") not in (None, "nearest", "bilinear"):
         found = f"interpolation {options['interpolation']}"
@@ -149,7 +149,7 @@ def _names_hard_sigmoid(activation: Any) -> bool:
 
 
 def _with_input_layer(layers: list[Any]) -> list[Any]:
-    """The layers of a Sequential, whose input shape stood in the first one."""
+    """The layers of a Sequential, whose first layer held the input shape."""
     first = layers[0].get("config", {}) if layers else {}
     if "batch_input_shape" not in first or layers[0].get("class_name") == "InputLayer":
         return layers

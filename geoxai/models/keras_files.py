@@ -1,8 +1,8 @@
-"""Keras files: read on Keras' torch backend, those of Keras 2 mended first.
+"""Keras files, read with Keras' torch backend; files of Keras 2 are adapted first.
 
-Keras 3 refuses ``.h5`` files that this field published with Keras 2 for a handful of names it gave up. Weights, layers
-and connections are what they were, so these names are put right in a copy and the network is loaded uncompiled: losses
-and optimisers, of which custom ones could not be found, are of no use to an explanation.
+Keras 3 refuses many ``.h5`` files published with Keras 2 because of a handful of names it dropped. Weights, layers
+and connections are unchanged, so these names are corrected in a copy and the network is loaded uncompiled: losses
+and optimisers, which may be custom and unavailable, are of no use to an explanation.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ def keras_on_torch(name: str) -> Any:
         import keras
     except ImportError:
         raise GeoxaiError(
-            f"{name} is a Keras file and keras is not installed",
+            f"{name} is a Keras file, but keras is not installed",
             fix=f'pip install "{DISTRIBUTION}[keras]"',
             option="path",
         ) from None
     if keras.backend.backend() != "torch":
         raise GeoxaiError(
-            f"Keras is already running on {keras.backend.backend()}, geoxai needs its torch backend",
+            f"Keras is already running on {keras.backend.backend()}, but geoxai needs its torch backend",
             fix="set KERAS_BACKEND=torch before keras is imported",
         )
     return keras
@@ -51,7 +51,7 @@ def keras_on_torch(name: str) -> Any:
 def read_keras(path: Path, trust: bool) -> tuple[Any, tuple[str, ...]]:
     """The network in a Keras file, uncompiled, and notes on how it was read.
 
-    Raises InputError where Keras cannot read the file, OptionError where a layer holds code and ``trust`` is not given.
+    Raises InputError if Keras cannot read the file, OptionError if a layer holds code and ``trust`` is not given.
     """
     keras = keras_on_torch(path.name)
     notes: tuple[str, ...] = (f"run by Keras {keras.__version__} on torch",)
@@ -64,7 +64,7 @@ def read_keras(path: Path, trust: bool) -> tuple[Any, tuple[str, ...]]:
         if not trust and (found := _code_in(config)):
             raise OptionError(
                 f"{path.name} holds a {found} layer, which is code: loading it runs whatever is in it",
-                fix="trust: true if you know where it comes from; better write the layer with operations of Keras",
+                fix="trust: true if you know where it comes from; better to write the layer with Keras operations",
                 option="trust",
             )
         old = not version.startswith("3")
@@ -82,15 +82,15 @@ def read_keras(path: Path, trust: bool) -> tuple[Any, tuple[str, ...]]:
             ) from error
     if old:
         pool_as_tensorflow(network)
-        notes = (*notes, f"written by Keras {version or 2}, mended for Keras 3")
+        notes = (*notes, f"written by Keras {version or 2}, adapted to Keras 3")
     return network, notes
 
 
 def as_called(network: Any) -> Any:
     """A Keras network called as torch modules are: one argument for each input, in their order, and never in training.
 
-    It stays the Keras network that it is, whose layers are found by their names. Layers that change what they get at
-    random, such as RandomFlip, do so in Keras unless a call says ``training=False``.
+    It remains a Keras network, with its layers under their names. Layers that change their input at random, such as
+    RandomFlip, do so in Keras unless a call says ``training=False``.
     """
     kind = type(network)
     wanted, listed = getattr(network, "input", None), list(network.inputs)
@@ -110,9 +110,9 @@ def _place(tensor: Any, listed: list[Any]) -> int:
 
 
 def _configuration(file: Path, path: Path) -> tuple[Any, str]:
-    """The configuration of the network in a file, and the version of Keras that wrote it (empty where it is old).
+    """The configuration of the network in a file, and the version of Keras that wrote it (empty if it is old).
 
-    ``path`` is what the user knows the file by.
+    ``path`` is the name by which the user knows the file.
     """
     if file.suffix.lower() not in HDF5:
         try:
@@ -138,7 +138,7 @@ def _configuration(file: Path, path: Path) -> tuple[Any, str]:
 
 
 def _mended(file: Path, folder: Path, config: Any) -> Path:
-    """The file with another configuration; an HDF5 file is already a copy and changed itself."""
+    """The file with another configuration; an HDF5 file is already a copy and is changed in place."""
     if file.suffix.lower() not in HDF5:
         copy = folder / f"{file.stem}.keras"
         with zipfile.ZipFile(file) as archive, zipfile.ZipFile(copy, "w") as written:
@@ -155,7 +155,7 @@ def _mended(file: Path, folder: Path, config: Any) -> Path:
 
 
 def _code_in(config: Any) -> str | None:
-    """The first class in a configuration that holds code, None where there is none."""
+    """The first class in a configuration that holds code, None if there is none."""
     if isinstance(config, Mapping):
         if config.get("class_name") in CODE:
             return str(config["class_name"])

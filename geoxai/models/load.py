@@ -1,4 +1,4 @@
-"""Read networks that others trained, without running code from the file unless the user trusts it."""
+"""Load networks trained elsewhere, without running code from the file unless the user trusts it."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model")
 
 @dataclass(frozen=True, eq=False)
 class Loaded:
-    """A network from a file: the module, how it came, its digest, the batch it insists on, if any, the number of its
-    inputs where the file tells, and the names of its arguments where they are known.
+    """A network from a file: the module, notes on how it was loaded, its digest, its fixed batch size if any, the
+    number of its inputs if the file says so, and the names of its arguments if they are known.
     """
 
     module: nn.Module
@@ -52,7 +52,7 @@ def load_network(
     args: Mapping[str, Any] | None = None,
     trust: bool = False,
 ) -> Loaded:
-    """Load a network by the kind its file name says.
+    """Load a network; the ending of the file name says of which kind it is.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def load_network(
         ``package.module:callable`` that builds the module a state dict belongs to; ``args`` are its keyword arguments.
     trust
         The file may run code when it is loaded: needed for pickled modules, exported programs that hold pickles or
-        custom objects, and Keras files with Lambda layers. An ``architecture`` is code of the user's own and runs in
+        custom objects, and Keras files with Lambda layers. An ``architecture`` is the user's own code and runs in
         any case.
 
     Raises
@@ -79,7 +79,7 @@ def load_network(
     suffix = path.suffix.lower()
     if suffix not in (*EXPORTED, *WEIGHTS, *KERAS):
         known = ", ".join((*EXPORTED, *WEIGHTS, *KERAS))
-        raise OptionError(f"{path.name}: cannot tell what kind of network this is; names end in {known}", option="path")
+        raise OptionError(f"{path.name}: unknown kind of network; names must end in {known}", option="path")
     check_whole(path)
     loaded = _loaded(path, suffix, architecture, args or {}, trust)
     _check_weights(loaded.module, path)
@@ -98,7 +98,7 @@ def _loaded(path: Path, suffix: str, architecture: str | None, args: Mapping[str
 
 
 def _check_weights(module: nn.Module, path: Path) -> None:
-    """Refuse weights that no training leaves: a file without checksums, such as .h5, may be damaged unnoticed."""
+    """Refuse weights that no training produces: a file without checksums, such as .h5, may be damaged unnoticed."""
     for name, weight in module.named_parameters():
         if not weight.is_floating_point():
             continue
@@ -107,7 +107,7 @@ def _check_weights(module: nn.Module, path: Path) -> None:
             found = f"up to {largest:.3g}" if math.isfinite(largest) else "NaN or infinite"
             raise InputError(
                 f"{path}: the weights {name} are {found}: the file is damaged, or its training diverged",
-                fix="copy or save it again, and state in expect what the network is known to reach",
+                fix="copy or save it again, and state in expect the scores that the network is known to reach",
             )
 
 
@@ -117,7 +117,7 @@ def _load_exported(path: Path, trust: bool) -> Loaded:
         with _unlogged():
             program = torch.export.load(path)
             module = program.module()
-    except Exception as error:  # torch raises whatever its unzipping and parsing meet
+    except Exception as error:  # unzipping and parsing in torch raise errors of many types
         raise InputError(
             f"{path} is not a readable torch.export program: {_first_line(error)}",
             fix="write it with torch.export.save(torch.export.export(model.eval(), (example,)), path)",
@@ -126,7 +126,9 @@ def _load_exported(path: Path, trust: bool) -> Loaded:
     entries = {n.name: n.meta["val"] for n in program.graph.nodes if n.op == "placeholder" and n.name in names}
     for name, value in entries.items():
         if not getattr(value, "shape", ()):
-            raise OptionError(f"input {name} of {path.name} is no batch of samples but a single value", option="path")
+            raise OptionError(
+                f"input {name} of {path.name} is not a batch of samples but a single value", option="path"
+            )
     batch = next(iter(entries.values())).shape[0]
     fixed = batch if isinstance(batch, int) else None
     notes = (f"exported for batches of exactly {fixed}; the last one is padded",) if fixed else ()
@@ -135,7 +137,7 @@ def _load_exported(path: Path, trust: bool) -> Loaded:
 
 @contextmanager
 def _unlogged() -> Iterator[None]:
-    """Keep torch from logging tracebacks of what is raised here anyway, and told in words."""
+    """Keep torch from logging tracebacks of errors that are raised here anyway, with an explanation."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -155,7 +157,7 @@ def _refuse_code(path: Path, trust: bool) -> None:
     if found is not None:
         raise OptionError(
             f"{path.name} holds {found}: loading it could run code",
-            fix="trust: true if you know where it comes from; better export the network again, with plain tensors as "
+            fix="trust: true if you know where it comes from; better to export it again, with plain tensors as "
             "example inputs and constants",
             option="trust",
         )
@@ -165,7 +167,7 @@ def _load_state(path: Path, architecture: str, args: Mapping[str, Any]) -> Loade
     state = _read_safely(path)
     if state is None:
         raise OptionError(
-            f"{path.name} holds more than weights, so that loading it could run code",
+            f"{path.name} holds more than weights, so loading it could run code",
             fix="save only the weights: torch.save(model.state_dict(), path)",
             option="path",
         )
@@ -189,7 +191,7 @@ def _load_pickled(path: Path, trust: bool) -> Loaded:
     if not trust:
         raise OptionError(
             f"{path.name} is a pickled object: loading it runs whatever code is in it",
-            fix="trust: true if you know where it comes from; better save it with torch.export, or as a state dict",
+            fix="trust: true if you know where it comes from; better to save it with torch.export, or as a state dict",
             option="trust",
         )
     try:
@@ -223,7 +225,7 @@ def _load_keras(path: Path, trust: bool) -> Loaded:
 
 
 def _read_safely(path: Path) -> Any | None:
-    """What the file holds if that is plain weights, None if loading it would run code."""
+    """The contents of the file if they are plain weights, None if loading it would run code."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -245,7 +247,7 @@ def _refuse_torchscript(path: Path) -> None:
         )
     if scripted:
         raise OptionError(
-            f"{path.name} is TorchScript, whose operations cannot be explained and which torch has given up",
+            f"{path.name} is TorchScript, which torch has deprecated and whose operations cannot be explained",
             fix=(
                 "export the original module: torch.export.save(torch.export.export(model.eval(), (example,)), "
                 "'network.pt2')"
@@ -274,7 +276,7 @@ def _construct(architecture: str, args: Mapping[str, Any]) -> nn.Module:
     try:
         module = target(**args)
     except Exception as error:  # whatever the user's code raises
-        raise OptionError(f"{architecture} does not take these args: {_first_line(error)}", option="args") from error
+        raise OptionError(f"{architecture} does not accept these args: {_first_line(error)}", option="args") from error
     if not isinstance(module, nn.Module):
         raise OptionError(f"{architecture} gave a {type(module).__name__}, not a torch module", option="architecture")
     return module
@@ -289,14 +291,14 @@ def _assign(module: nn.Module, state: dict[str, torch.Tensor], path: Path, archi
         if k in state and state[k].shape != own[k].shape
     ]
     if missing or surplus or shapes:
-        told = (
+        problems = (
             [f"lacks {_some(missing)}"] * bool(missing)
             + [f"has {_some(surplus)} too many"] * bool(surplus)
             + shapes[:1]
         )
         raise OptionError(
-            f"{path.name} does not fit {architecture}: the file {', '.join(told)}",
-            fix="give the args the network was trained with",
+            f"{path.name} does not fit {architecture}: the file {', '.join(problems)}",
+            fix="give the args that the network was trained with",
             option="architecture",
         )
     module.load_state_dict(state)

@@ -1,4 +1,4 @@
-"""Networks ready to use, with what they want and what they give, and their predictions."""
+"""Networks ready to use, with what they expect and what they return, and their predictions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import nn
 from geoxai.errors import GeoxaiError, OptionError
 from geoxai.grid.several import alone, each, names_of, plain
 from geoxai.models.adapter import Adapter
-from geoxai.models.heads import Head, pick, told
+from geoxai.models.heads import Head, head_text, pick
 from geoxai.models.origin import Origin, refuse_other, with_classes, with_target_channels
 
 TASKS = ("classification", "regression", "image")
@@ -29,10 +29,10 @@ class Networks:
     Parameters
     ----------
     modules
-        In evaluation mode, their weights frozen; output ``(sample, class)`` logits, ``(sample, 1)`` or ``(sample)``
+        In evaluation mode, with frozen weights; output ``(sample, class)`` logits, ``(sample, 1)`` or ``(sample)``
         one logit or value, ``(sample, value)`` several values, or images.
     adapter
-        From samples to what the modules take, and back; for modules of several inputs one for each, by the name that
+        From samples to what the modules take, and back; for modules with several inputs one per input, by the name that
         the samples give it, in the order of the modules' arguments.
     task
         ``classification``, ``regression`` (one value per sample, or several that are explained by index) or ``image``.
@@ -42,19 +42,19 @@ class Networks:
     digest
         SHA-256 of the weights by content.
     notes
-        What a reader of results should know of how the network was loaded.
+        What a reader of results should know about how the network was loaded.
     fixed_batch
-        The batch that an exported program insists on; the last one is padded.
+        The fixed batch size of an exported program; the last batch is padded.
     output
-        ``logits``, or ``probabilities`` where a softmax or sigmoid closes the network (classification only).
+        ``logits``, or ``probabilities`` if the network ends in a softmax or sigmoid (classification only).
     units
         Units of values and images.
     target_channels
         Names of the channels of image outputs.
     head
-        Which output counts where the modules return several: an index of a tuple, a key of a dict, or a tuple of these.
+        Which output counts if the modules return several: an index of a tuple, a key of a dict, or a tuple of these.
     origins
-        What the network learned from, by the name of the input (empty for a single one): samples must be like it.
+        What the network was trained on, by the name of the input (empty for a single one); samples must match it.
     """
 
     modules: tuple[nn.Module, ...]
@@ -72,21 +72,21 @@ class Networks:
 
     @property
     def dims(self) -> tuple[str, ...]:
-        """``("network",)`` where there are several, else nothing."""
+        """``("network",)`` if there are several, else nothing."""
         return ("network",) if len(self.modules) > 1 else ()
 
     def for_samples(self, samples: xr.Dataset, *, any_grid: bool = False) -> Networks:
-        """The same networks for other samples of their kind; ``any_grid`` allows another grid.
+        """The same networks for other samples of the same kind; ``any_grid`` allows another grid.
 
         Raises
         ------
         OptionError
-            The samples lack an input or a channel, or differ in grid or scaling from those the network learned from.
+            The samples lack an input or a channel, or differ in grid or scaling from those the network was trained on.
         """
         names = names_of(samples) or ("",)
         if names != tuple(self.adapters):
             own, theirs = (", ".join(some) or "one without a name" for some in (self.adapters, names))
-            raise OptionError(f"the network takes the inputs {own}, the samples have {theirs}", option="from")
+            raise OptionError(f"the network takes the inputs {own}, but the samples have {theirs}", option="from")
         adapters = {}
         for name, adapter in self.adapters.items():
             part = alone(samples, name)
@@ -103,11 +103,11 @@ class Networks:
 
     @property
     def adapters(self) -> dict[str, Adapter]:
-        """The adapter of every input by its name; that of a single one is empty."""
+        """The adapter of every input by its name; a single input has an empty name."""
         return {"": self.adapter} if isinstance(self.adapter, Adapter) else dict(self.adapter)
 
     def taken(self, inputs: xr.DataArray | xr.Dataset) -> dict[str, np.ndarray]:
-        """What the modules take, input by input in the order of their arguments."""
+        """What the modules take, one input at a time in the order of their arguments."""
         arrays = each(inputs)
         return {name: adapter.to_network(arrays[name]) for name, adapter in self.adapters.items()}
 
@@ -124,7 +124,7 @@ def digest_of(modules: Iterable[nn.Module]) -> str:
 
 
 def frozen(module: nn.Module) -> nn.Module:
-    """The module in evaluation mode, its weights without gradients."""
+    """The module in evaluation mode, with weights that need no gradients."""
     with suppress(NotImplementedError):  # an exported program has one mode only
         module.eval()
     for parameter in module.parameters():
@@ -144,7 +144,7 @@ def predict(
         ``(sample, channel, lat, lon)`` as a samples store holds them; a dataset of several, as
         ``geoxai.grid.several.inputs_of`` gives them.
     batch_size
-        Samples per forward pass; a network of fixed batch uses its own.
+        Samples per forward pass; a network with a fixed batch size uses its own.
 
     Returns
     -------
@@ -172,7 +172,7 @@ def predict(
 
 
 def predictions_template(networks: Networks, inputs: xr.DataArray | xr.Dataset) -> xr.Dataset:
-    """What ``predict`` gives, as dask zeros: dims, coordinates, types and attributes."""
+    """The result of ``predict`` as dask zeros: dims, coordinates, types and attributes."""
     import dask.array as da
 
     members = (len(networks.modules),) if networks.dims else ()
@@ -201,8 +201,8 @@ def member_outputs(
 ) -> np.ndarray:
     """One network's raw outputs: ``(sample, output)`` float64 logits or probabilities, values, or images.
 
-    Values come as ``(sample)``, several of a sample as ``(sample, value)``; images as ``(sample[, step],
-    target_channel, lat, lon)`` in the orientation of the inputs, of several the first.
+    Values come as ``(sample)``, or ``(sample, value)`` if a sample has several; images as ``(sample[, step],
+    target_channel, lat, lon)`` in the orientation of the first input.
 
     Raises
     ------
@@ -224,22 +224,22 @@ def member_outputs(
 
 
 def check_inputs(networks: Networks, inputs: xr.DataArray | xr.Dataset) -> np.ndarray:
-    """Raise what is wrong if the networks do not take one sample of these inputs, or give outputs of another shape.
+    """Raise an error if the networks do not take a sample of these inputs, or give outputs of another shape.
 
-    Returns what the first of them gives for a sample of zeros.
+    Returns the output of the first of them for a sample of zeros.
     """
     return member_outputs(networks, networks.modules[0], xr.zeros_like(inputs.isel(sample=slice(0, 1))))
 
 
 def refuse_steps(networks: Networks, outputs: np.ndarray) -> None:
-    """Refuse outputs, as ``member_outputs`` gives them, that predictions have no place for: time steps of images, and
+    """Refuse outputs, as ``member_outputs`` gives them, that predictions cannot hold: time steps of images, and
     several values of a sample.
     """
     if networks.task == "regression" and outputs.ndim == 2:
         raise OptionError(
             f"the network has {outputs.shape[1]} values per sample; these can be explained (target: 0, 1, ...) but not "
             "stored as predictions or compared with targets, which are one value per sample",
-            fix="return the one that counts, or explain without predicting",
+            fix="return only the value that counts, or explain without predicting",
             option="model",
         )
     if outputs.ndim == 5:
@@ -254,7 +254,7 @@ def refuse_steps(networks: Networks, outputs: np.ndarray) -> None:
 def probabilities(outputs: np.ndarray, output: str = "logits") -> np.ndarray:
     """Class probabilities ``(..., class)`` from logits or probabilities ``(..., output)``.
 
-    A single output stands for two classes.
+    A single output describes two classes.
     """
     if outputs.shape[-1] == 1:
         second = outputs if output == "probabilities" else _sigmoid(outputs)
@@ -306,7 +306,7 @@ def _forward(
 
 
 def _checked(networks: Networks, output: np.ndarray, batch: xr.DataArray) -> np.ndarray:
-    """The output in its canonical shape, or what is wrong with it."""
+    """The output in its canonical shape; raises an error that says what is wrong with it."""
     if networks.task == "image":
         output = _image(networks, output, batch)
     else:
@@ -334,7 +334,7 @@ def _checked(networks: Networks, output: np.ndarray, batch: xr.DataArray) -> np.
 
 
 def _refuse_image(networks: Networks, output: np.ndarray) -> None:
-    """Say that an image is neither classes nor a value, unless it has as many numbers as these."""
+    """Refuse an image where classes or a value are expected, unless it has as many numbers as these."""
     size = output[0].size
     if size == 1 or (networks.task == "classification" and size == len(networks.classes)):
         return
@@ -349,7 +349,7 @@ def _refuse_image(networks: Networks, output: np.ndarray) -> None:
 
 
 def _speaker(networks: Networks) -> str:
-    return "the network" if networks.head is None else f"head {told(networks.head)}"
+    return "the network" if networks.head is None else f"head {head_text(networks.head)}"
 
 
 def _other_head(networks: Networks) -> str:

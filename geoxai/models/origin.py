@@ -1,7 +1,7 @@
-"""What a network learned from, and whether other samples are like it: channels, grid, scaling and classes.
+"""What a network was trained on, and whether other samples match it: channels, grid, scaling and classes.
 
-What can be told by its name is brought into the network's order: channels and orientation by the adapter, classes and
-target channels here. What cannot, another grid or another scaling, is refused: a network takes any numbers of the right
+What has a name is brought into the network's order: channels and orientation by the adapter, classes and
+target channels here. Another grid or another scaling is refused: a network takes any numbers of the right
 shape, and its maps look plausible whatever they mean.
 """
 
@@ -26,10 +26,10 @@ _LIKE = "in the samples stage, scale: {like: ...} with the stage or run whose sa
 
 @dataclass(frozen=True, eq=False)
 class Origin:
-    """One input as a network knows it from the samples it was trained on.
+    """One input as it was in the samples the network was trained on.
 
     ``cells`` has the horizontal coordinates. ``mean`` and ``sd``, dims ``(channel[, row, column])``, and ``valid``
-    ``(channel, row, column)`` are None where they are not known, or of no concern: a network that scales physical
+    ``(channel, row, column)`` are None if they are unknown or do not matter: a network that scales physical
     values itself takes samples of any scaling.
     """
 
@@ -46,7 +46,7 @@ class Origin:
 
 
 def origin_of(samples: xr.Dataset) -> Origin:
-    """What there is to know of samples, or of one of their inputs as ``geoxai.grid.several.parts`` gives it."""
+    """The origin that samples define, or one of their inputs as ``geoxai.grid.several.parts`` gives it."""
     inputs, known = samples["inputs"], SKETCH not in samples.attrs
     names = [name for name in ("lat", "lon") if name in samples.coords]
     units = samples["units"].values if "units" in samples.coords else np.full(inputs.sizes["channel"], "")
@@ -62,9 +62,9 @@ def origin_of(samples: xr.Dataset) -> Origin:
 
 
 def pinned(adapter: Adapter, origin: Origin) -> Adapter:
-    """The adapter of a network that takes samples as these are, so that it takes others in that order too.
+    """The adapter of a network trained on these samples, which brings other samples into their order.
 
-    Longitudes of a region are left as they are: turning them could cut it in two.
+    Longitudes of a region are left as they are: changing their convention could cut it in two.
     """
     lat, lon = adapter.lat, adapter.lon
     if is_rectilinear(origin.cells):
@@ -78,19 +78,19 @@ def pinned(adapter: Adapter, origin: Origin) -> Adapter:
 
 
 def refuse_other(origin: Origin, samples: xr.Dataset, adapter: Adapter, *, any_grid: bool = False) -> None:
-    """Refuse samples on another grid or of another scaling than those of the origin, or with data in cells it had none.
+    """Refuse samples with another grid or scaling than the origin, or with data in cells where the origin had none.
 
     Raises
     ------
     OptionError
-        For ``from``, with both sides named.
+        For ``from``, naming both sides.
     """
     these = origin_of(samples)
     difference = _grid_difference(origin.cells, these.cells, adapter)
     if difference and not any_grid:
         raise OptionError(
-            f"the samples are on another grid than those the network was trained on: {difference}",
-            fix="bring them to that grid; a network that looks at neighbourhoods alone takes others: any_grid: true",
+            f"the samples are on a different grid from those the network was trained on: {difference}",
+            fix="regrid them; if the network only looks at neighbourhoods and takes any grid, set any_grid: true",
             option="from",
         )
     same_cells = difference is None
@@ -126,8 +126,8 @@ def with_classes(samples: xr.Dataset, classes: tuple[str, ...], option: str = "f
     strange = [name for name in names if name not in classes]
     if strange:
         raise OptionError(
-            f"the network's classes are {', '.join(classes)}, those of the samples {', '.join(names)}: "
-            f"it does not know {strange[0]!r}",
+            f"the network's classes are {', '.join(classes)}, those of the samples are {', '.join(names)}: "
+            f"the network does not know {strange[0]!r}",
             fix=f"set classes: [{', '.join(classes)}] in the samples stage",
             option=option,
         )
@@ -151,7 +151,7 @@ def with_target_channels(samples: xr.Dataset, channels: tuple[str, ...]) -> xr.D
         return samples
     if sorted(names) != sorted(channels):
         raise OptionError(
-            f"the network gives images of {', '.join(channels)}, the samples hold images of {', '.join(names)}",
+            f"the network gives images of {', '.join(channels)}, but the samples hold images of {', '.join(names)}",
             fix="give the samples stage images of the same variables",
             option="from",
         )
@@ -159,7 +159,7 @@ def with_target_channels(samples: xr.Dataset, channels: tuple[str, ...]) -> xr.D
 
 
 def stored_origin(origins: Mapping[str, Origin]) -> xr.Dataset | None:
-    """What is kept beside the weights of a network of one input; None for several."""
+    """What is stored beside the weights of a network with one input; None for several."""
     origin = origins.get("")
     if origin is None:
         return None
@@ -175,7 +175,7 @@ def stored_origin(origins: Mapping[str, Origin]) -> xr.Dataset | None:
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """What the store beside weights that geoxai trained says of them."""
+    """The origin in the store beside weights that geoxai trained."""
 
     origin: Origin
     classes: tuple[str, ...]
@@ -197,7 +197,7 @@ def beside_weights(path: Path) -> Trained | None:
 def trained_adapter(origin: Origin) -> Adapter:
     """The orientation that networks are trained in, the same however the samples are stored.
 
-    Longitudes of a region are left as they are: turning them could cut it in two.
+    Longitudes of a region are left as they are: changing their convention could cut it in two.
     """
     if not is_rectilinear(origin.cells):
         return Adapter(channels=origin.channels)
@@ -205,7 +205,7 @@ def trained_adapter(origin: Origin) -> Adapter:
 
 
 def _around(cells: xr.Dataset) -> bool:
-    """Whether longitudes go once round the globe."""
+    """Whether the longitudes go once round the globe."""
     lon = cells["lon"].values
     return bool(lon.size > 1 and np.isclose(lon.size * spacing(lon), 360, rtol=1e-3))
 
@@ -228,7 +228,7 @@ def _loaded(array: xr.DataArray | None) -> xr.DataArray | None:
 
 
 def _grid_difference(own: xr.Dataset, other: xr.Dataset, adapter: Adapter) -> str | None:
-    """How two grids differ once both are turned as the network wants them; whole turns of longitude do not count."""
+    """How two grids differ once both have the network's orientation; whole turns of longitude do not count."""
     if not (is_rectilinear(own) and is_rectilinear(other)):
         return grid_difference(own, other)
     first, second = ((cells["lat"].values[rows], cells["lon"].values[columns]) for cells in (own, other)
@@ -270,7 +270,7 @@ def _refuse_scaling(origin: Origin, these: Origin, adapter: Adapter) -> None:
     where = "" if wrong[0].size == 1 else f" in the first of {int(wrong.sum())} cells that differ"
     raise OptionError(
         f"the network was trained on {(adapter.channels or origin.channels)[at[0]]!r} as (value - {a:.6g}) / {b:.6g}, "
-        f"these samples have it as (value - {c:.6g}) / {d:.6g}{where}",
+        f"but these samples have it as (value - {c:.6g}) / {d:.6g}{where}",
         fix=_LIKE,
         option="from",
     )

@@ -1,4 +1,4 @@
-"""Where a network's outputs lie on the grid of its samples, and weights of them: boxes, polygons, masks, pixels."""
+"""Where a network's outputs lie on the grid of its samples, and weights for boxes, polygons, masks and pixels."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KEYS = (*PLACES, "channel", "step", "reduce")
 
 
 class Images(Protocol):
-    """An adapter that orients images from a network as the samples are."""
+    """An adapter that gives images from a network the orientation of the samples."""
 
     def outputs_to_samples(self, outputs: np.ndarray, like: xr.DataArray) -> np.ndarray:
         """Images (sample, target_channel, lat, lon)."""
@@ -44,7 +44,7 @@ class OutputGrid:
     channels: tuple[str, ...] = ()
 
     def plane(self, channel: int | str | None, step: int | None) -> np.ndarray:
-        """Positions (lat, lon) of one output channel and time step; left out where there is one only."""
+        """Positions (lat, lon) of one output channel and time step; either may be omitted if there is only one."""
         index = self.index
         if step is not None and index.ndim != 4:
             raise OptionError(f"the output has no time steps, its shape is {self.shape}", option="target.step")
@@ -76,7 +76,7 @@ def output_grid(
 ) -> OutputGrid:
     """The grid of outputs of this shape (one sample's) for inputs ``like``.
 
-    Raises OptionError where the output is no field on the inputs' grid.
+    Raises OptionError if the output is not a field on the inputs' grid.
     """
     shape = tuple(shape)
     flat = np.arange(prod(shape)).reshape(1, *shape)
@@ -87,7 +87,7 @@ def output_grid(
     cells = like.isel(dict.fromkeys(like.dims[:-2], 0), drop=True)
     if index.shape[-2:] != cells.shape or index.ndim > 4:
         raise OptionError(
-            f"the network's output of shape {shape} is no field on the grid of its inputs, {cells.shape[0]} x "
+            f"the network's output of shape {shape} is not a field on the grid of its inputs, {cells.shape[0]} x "
             f"{cells.shape[1]} {' x '.join(map(str, cells.dims))}",
             fix="name the output by its index instead",
             option="target",
@@ -103,7 +103,7 @@ def check_place(target: Mapping[str, Any]) -> str:
     places = [key for key in PLACES if target.get(key) is not None]
     if len(places) != 1:
         raise OptionError(
-            f"a target has one of {', '.join(PLACES)}, found {', '.join(places) or 'none'}", option="target"
+            f"a target must have one of {', '.join(PLACES)}, found {', '.join(places) or 'none'}", option="target"
         )
     if target.get("reduce", "mean") not in ("mean", "sum"):
         raise OptionError(unknown("reduce", str(target["reduce"]), ("mean", "sum")), option="target.reduce")
@@ -111,27 +111,27 @@ def check_place(target: Mapping[str, Any]) -> str:
 
 
 def place_on_output(target: Mapping[str, Any], grid: OutputGrid) -> np.ndarray | tuple[int, ...]:
-    """A target on the grid as one of the network's output: weights of its shape, an index, or indices per sample.
+    """A target on the grid as a target of the network's output: weights of its shape, an index, or indices per sample.
 
     ``box``: ``{lat: [south, north], lon: [west, east]}`` or a named region; ``polygon``: corners ``{lat: [...], lon:
     [...]}``; ``mask``: a boolean DataArray, on this or another grid (nearest cell); ``point``: ``{lat, lon}``, the
-    cell it lies in; ``pixels``: integers (sample, 2), row and column. ``channel`` and ``step`` pick one output field.
+    cell it lies in; ``pixels``: integers (sample, 2), row and column. ``channel`` and ``step`` select one output field.
     ``reduce`` of box, polygon and mask: ``mean`` (area weighted, the default) or ``sum``. A cell on the edge of a box
-    counts with its part inside; a polygon or mask has a cell or has it not.
+    counts with the part inside; a polygon or mask contains a cell or does not.
     """
     place = check_place(target)
     plane = grid.plane(target.get("channel"), target.get("step"))
     if place == "pixels":
         rows, columns = np.asarray(target["pixels"]).astype(int).T
         if ((rows < 0) | (rows >= plane.shape[0]) | (columns < 0) | (columns >= plane.shape[1])).any():
-            raise OptionError(f"pixels lie outside of the output's {plane.shape[0]} x {plane.shape[1]} cells")
+            raise OptionError(f"pixels lie outside the output's {plane.shape[0]} x {plane.shape[1]} cells")
         return np.stack(np.unravel_index(plane[rows, columns], grid.shape), axis=1)
     if place == "point":
         return tuple(int(i) for i in np.unravel_index(plane[_cell(target["point"], grid.cells)], grid.shape))
     parts = _inside(place, target[place], grid.cells)
     inside = parts > 0
     if not inside.any():
-        raise OptionError(f"the {place} holds no cell of the output's grid", option=f"target.{place}")
+        raise OptionError(f"the {place} contains no cell of the output's grid", option=f"target.{place}")
     weights = np.zeros(prod(grid.shape))
     if target.get("reduce", "mean") == "mean":
         area = xr.broadcast(area_weights(grid.cells), grid.cells)[0].transpose(*grid.cells.dims).values
@@ -169,7 +169,7 @@ def _mask(mask: Any, cells: xr.DataArray) -> np.ndarray:
     if not isinstance(mask, xr.DataArray):
         raise OptionError(
             f"target mask is a {type(mask).__name__}, expected a DataArray with lat and lon",
-            fix="give a plain array of the output's shape as target itself",
+            fix="to weight outputs directly, give a plain array of the output's shape as the target itself",
             option="target.mask",
         )
     mask = mask.fillna(0).astype(bool) if mask.dtype.kind == "f" else mask.astype(bool)

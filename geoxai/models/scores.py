@@ -25,7 +25,7 @@ class ClassTally:
         np.add.at(self.counts, (label[known].astype(int), predicted[known].astype(int)), 1)
 
     def scores(self) -> dict[str, Any]:
-        """Accuracy, and of each class that occurs the share that was found (recall)."""
+        """Accuracy, and the recall of each class that occurs."""
         total = int(self.counts.sum())
         if not total:
             return {"samples": 0}
@@ -52,7 +52,7 @@ class ValueTally:
         if not values.size:
             return
         if not self.values:
-            self.first = float(values.mean())  # sums about a typical value lose no digits
+            self.first = float(values.mean())  # sums of departures from a typical value lose no digits
         self.samples += int(known.reshape(len(known), -1).any(axis=1).sum())
         self.values += values.size
         self.squared_error += float(np.square(predicted - values).sum())
@@ -60,7 +60,7 @@ class ValueTally:
         self.square += float(np.square(values - self.first).sum())
 
     def scores(self) -> dict[str, Any]:
-        """RMSE in target units; R2 = 1 - squared errors / squares about the mean, None where targets are constant."""
+        """RMSE in target units; R2 = 1 - squared errors / squares about the mean, None if targets are constant."""
         if not self.values:
             return {"samples": 0}
         about_mean = self.square - self.total**2 / self.values

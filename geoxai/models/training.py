@@ -1,4 +1,4 @@
-"""Train a network so that a training killed midway ends with the same weights as one that was not.
+"""Train a network, so that a training killed midway ends with the same weights as one that was not.
 
 Everything random (initial weights, order of batches) comes from one generator per network; torch's global seed is
 neither used nor moved. A checkpoint holds that generator, the optimiser and the curves, and says what it belongs to.
@@ -36,7 +36,7 @@ class Recipe:
     class_weights
         Weight of each class in the loss; None leaves them equal.
     patience
-        Stop when the validation loss has not fallen by more than ``min_delta`` for so many epochs, and keep the best
+        Stop when the validation loss has not fallen by more than ``min_delta`` for this many epochs, and keep the best
         weights. None trains all epochs and keeps the last weights.
     checkpoint_every
         Epochs between checkpoints.
@@ -57,7 +57,7 @@ class Recipe:
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Inputs as the network takes them, float32, sample first, and what it should give.
+    """Inputs as the network takes them, float32, sample first, and the targets it should give.
 
     Targets are class indices (int64), values or images (float32).
     """
@@ -84,19 +84,19 @@ def train(
     checkpoint: Path | None = None,
     on_epoch: Callable[[int, float], None] | None = None,
 ) -> Curves:
-    """Train ``module`` in place, from the last checkpoint if there is one of this very training.
+    """Train ``module`` in place, from the last checkpoint of this training if there is one.
 
     Parameters
     ----------
     module
-        Initialised network.
+        Network with its initial weights.
     generator
         CPU generator that orders the batches.
     task
         ``classification`` (cross-entropy; binary for one logit), ``regression`` or ``image`` (mean squared error over
         targets that are not NaN).
     checkpoint
-        File for checkpoints; written whole or not at all.
+        File for checkpoints; written completely or not at all.
     on_epoch
         Called with the epochs done and the training loss after each epoch and its checkpoint.
 
@@ -105,7 +105,7 @@ def train(
     OptionError
         ``patience`` without validation samples, or an l2 for a layer that the network lacks.
     GeoxaiError
-        The loss is not finite any more, or grows without bound; see ``divergence``.
+        The loss is no longer finite, or grows without bound; see ``divergence``.
     """
     if recipe.patience is not None and validation is None:
         raise OptionError(
@@ -115,7 +115,7 @@ def train(
         )
     penalties = penalised_weights(module, recipe.l2)
     data = [tensor for one in (training, validation) if one is not None for tensor in (one.inputs, one.targets)]
-    settings = replace(recipe, checkpoint_every=0)  # how often one is written does not matter to what it holds
+    settings = replace(recipe, checkpoint_every=0)  # how often one is written does not change what it holds
     kept = Checkpoint(checkpoint, identity(module, data, generator, (task, settings)))
     module.to(device).train()
     loss = _loss(task, recipe.class_weights, device)
@@ -143,14 +143,14 @@ def train(
 def penalised_weights(module: nn.Module, l2: Mapping[str, float]) -> list[tuple[Tensor, float]]:
     """The weights of each layer that an l2 names, and its factor.
 
-    A position goes before ``last``, ``last`` before ``all``.
+    A position takes precedence over ``last``, and ``last`` over ``all``.
     """
     layers = [layer for _, layer in weighted_layers(module)]
     for name in l2:
         if name not in LAYER_NAMES:
             raise OptionError(unknown("layer", name, LAYER_NAMES), option="l2")
         if name in ORDINALS and ORDINALS.index(name) >= len(layers):
-            raise OptionError(f"l2 names the {name} layer, the network has {len(layers)}", option=f"l2.{name}")
+            raise OptionError(f"l2 names the {name} layer, but the network has {len(layers)}", option=f"l2.{name}")
     found = []
     for i, layer in enumerate(layers):
         names = [ORDINALS[i]] if i < len(ORDINALS) else []
@@ -216,7 +216,7 @@ def _epoch(
     loss: Callable[[Tensor, Tensor], Tensor],
     penalties: list[tuple[Tensor, float]],
 ) -> float:
-    """One pass over the training samples in random order; their mean loss as the weights moved."""
+    """One pass over the training samples in random order; their mean loss while the weights changed."""
     order = torch.randperm(len(examples), generator=state.generator).to(examples.inputs.device)
     total = 0.0
     for batch in order.split(batch_size):

@@ -346,9 +346,9 @@ _OTHER_TARGETS = {
 
 def _of_head(networks: Networks) -> str:
     """The head that counts, in brackets, where there are several."""
-    from geoxai.models.heads import told
+    from geoxai.models.heads import head_text
 
-    return "" if networks.head is None else f" (head {told(networks.head)})"
+    return "" if networks.head is None else f" (head {head_text(networks.head)})"
 
 
 def _positions(samples: xr.Dataset, split: str, option: str) -> np.ndarray:

@@ -23,7 +23,7 @@ READ_BYTES = 64 * 2**20
 
 
 def fit_times(time: xr.DataArray, years: tuple[int, int] | None, detrend: Detrend) -> np.ndarray:
-    """Positions of the times of a fit; ``OptionError`` for ``fit`` where there are none or too few for a trend."""
+    """Positions of the times of a fit; ``OptionError`` for ``fit`` if there are none, or too few for a trend."""
     inside = in_range(time, *years) if years is not None else np.ones(time.size, dtype=bool)
     used = np.flatnonzero(inside)
     if not used.size:
@@ -54,7 +54,7 @@ def fit_climatology(
     harmonics: int = 4,
     window: int = 31,
 ) -> xr.Dataset:
-    """The annual cycle, and the linear trend beside it, of every cell.
+    """The annual cycle of every cell and, if asked for, its linear trend.
 
     Parameters
     ----------
@@ -67,9 +67,9 @@ def fit_climatology(
         cycle on a straight line is fitted exactly, whatever times are missing. t is in years, for monthly data the
         middle of the month; t0, the mean time of the fit, is the coordinate ``reference_year``.
     cycle
-        ``month``: the mean of every month of the year. ``harmonics``: a mean and so many sine waves of the year.
-        ``window``: the mean of all values within a window around each day of the year (its trend: least squares on
-        departures from it, Speckman 1988, doi:10.1111/j.2517-6161.1988.tb01738.x). ``auto``: see
+        ``month``: the mean of every month of the year. ``harmonics``: a mean and sine waves with periods of a year
+        and its fractions. ``window``: the mean of all values within a window around each day of the year (its trend:
+        least squares on departures from it, Speckman 1988, doi:10.1111/j.2517-6161.1988.tb01738.x). ``auto``: see
         ``cycles.cycle_of``.
     harmonics, window
         Number of waves; width of the window in days, an odd number.
@@ -78,10 +78,10 @@ def fit_climatology(
     -------
     Dataset in memory, float64: ``<name>_climatology([hour,] month | day | term | whole_year, ...)`` in the units of the
     variable and, with a trend, ``<name>_trend(...)`` per year; attributes say which cycle it is. NaN where a cell has
-    no value in that month or window of the fit, or with harmonics a gap in the year that these cannot bridge.
+    no value in that month or window of the fit or, with harmonics, a gap in the year that they cannot bridge.
 
     Raises ``OptionError`` for ``fit`` when no time lies in these years, there is less than a year for a trend, or the
-    data have a month, day or hour that the fit has not; for ``cycle`` where months are missing for harmonics.
+    data have a month, day or hour that the fit does not have; for ``cycle`` if months needed for harmonics are missing.
     """
     used = fit_times(ds["time"], years, detrend)
     found = cycle_of(ds["time"], used, cycle, harmonics, window)
@@ -115,17 +115,17 @@ def fit_climatology(
 
 
 def anomalies(ds: xr.Dataset, fitted: xr.Dataset) -> xr.Dataset:
-    """Departures from a fitted climatology and trend, lazily; dims, dtype and units those of ``ds``.
+    """Departures from a fitted climatology and trend, lazily; dims, dtype and units are those of ``ds``.
 
-    Computed in float64 and given in the dtype of the variable. Raises ``OptionError`` for ``fit`` where the data have a
-    month, day or hour that the fit has not.
+    Computed in float64, returned in the dtype of the variable. Raises ``OptionError`` for ``fit`` if the data have a
+    month, day or hour that the fit does not have.
     """
     cycle = Cycle.of_attrs(fitted.attrs)
     time = ds["time"]
     refuse_unknown(time, fitted["times_of_fit"].values, cycle)
     hour = xr.DataArray(hours(time) if cycle.hourly else np.zeros(time.size, dtype=np.int64), dims="time")
     elapsed = elapsed_years(time) - float(fitted["reference_year"]) if "reference_year" in fitted else None
-    fitted = fitted.drop_vars("reference_year", errors="ignore")  # a fact of the fit, not a place of the field
+    fitted = fitted.drop_vars("reference_year", errors="ignore")  # belongs to the fit, not to the field
     if cycle.hourly:
         fitted = fitted.reindex(hour=np.arange(24))
     part = _part_of_cycle(cycle, time)
@@ -159,7 +159,7 @@ def anomalies(ds: xr.Dataset, fitted: xr.Dataset) -> xr.Dataset:
 
 
 def anomaly_skeleton(ds: xr.Dataset) -> xr.Dataset:
-    """``ds`` with the dtypes and attributes of its anomalies: what ``anomalies`` gives, but for the values."""
+    """``ds`` with the dtypes and attributes of its anomalies: what ``anomalies`` gives, except for the values."""
     result = ds.copy()
     for name, da in ds.data_vars.items():
         if "time" not in da.dims:
@@ -235,7 +235,7 @@ def _subtract(
     *,
     dtype: np.dtype[Any],
 ) -> np.ndarray:
-    """One block, time first: less the cycle (hours and its parts last) at each time, less the trend where given."""
+    """One block, time first, minus the cycle (hours and its parts last) at each time and, if given, the trend."""
     of_hour = np.moveaxis(climatology, (-2, -1), (0, 1))
     if np.issubdtype(part.dtype, np.integer):
         expected = of_hour[hour.ravel(), part.ravel()]
@@ -244,7 +244,7 @@ def _subtract(
         expected = np.zeros((groups.size, *of_hour.shape[2:]))
         for number in np.unique(groups):
             rows = groups == number
-            for wave, coefficient in zip(terms[rows].T, of_hour[number]):  # not a product: its bits depend on the block
+            for wave, coefficient in zip(terms[rows].T, of_hour[number]):  # a product's bits depend on the block
                 expected[rows] += np.multiply.outer(wave, coefficient)
     departure = x - expected
     if elapsed is not None and trend is not None:

@@ -1,8 +1,8 @@
 """Class composites of relevance maps, computed block by block.
 
-``partial_sums`` reduces one block of samples, ``merge_sums`` puts blocks together in their order, ``composite`` turns
-the sums into means, spreads and effective counts. Any cut into blocks gives the same numbers up to rounding in
-float64; the same cut gives the same bits.
+``partial_sums`` reduces one block of samples, ``merge_sums`` combines blocks in their order, ``composite`` turns
+the sums into means, spreads and effective counts. Any division into blocks gives the same numbers up to rounding in
+float64; the same division gives the same bits.
 
 Relevance is a sum over inputs: nothing here is weighted by area.
 """
@@ -24,7 +24,7 @@ def partial_sums(
     maps: xr.DataArray, group: xr.DataArray, used: xr.DataArray, steps: np.ndarray, classes: int,
     inputs: xr.DataArray | None = None,
 ) -> xr.Dataset:  # fmt: skip
-    """Sums of one block, by class.
+    """Sums of one block by class.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def partial_sums(
 
     Returns
     -------
-    Sums over ``(network, class, *cells)`` in float64, ``used`` and the first and last map of the block (NaN where that
+    Sums over ``(network, class, *cells)`` in float64, ``used``, and the first and last map of the block (NaN where that
     sample is not used), which the merge needs for pairs across blocks. The dim ``network`` is always there.
     """
     maps = _with_network(maps)
@@ -65,7 +65,7 @@ def partial_sums(
 
 
 def merge_sums(partials: Iterable[xr.Dataset], group: np.ndarray, event: np.ndarray) -> xr.Dataset:
-    """Sums of all blocks, given in their order.
+    """Sums of all blocks, which are given in their order.
 
     ``group`` and ``event`` are ``(network, sample)`` over all samples of all blocks.
     """
@@ -91,7 +91,7 @@ def composite(sums: xr.Dataset, group: np.ndarray, event: np.ndarray, steps: np.
     ``relevance_std`` has n - 1 in its denominator. ``relevance_sign_agreement`` is the fraction of samples whose
     relevance has the sign of the mean; NaN where the mean is 0. ``relevance_n_eff`` is the count times
     ``events.effective_fraction``; NaN where no sample has relevance, such as on land. ``n_events`` ``(network, class)``
-    are the events with at least one used sample.
+    counts the events with at least one used sample.
     """
     count = sums["count"]
     some = count > 0
@@ -174,7 +174,7 @@ def _together(a: xr.Dataset, b: xr.Dataset) -> xr.Dataset:
 def _across(
     sums: xr.Dataset, last: np.ndarray, first: np.ndarray, group: np.ndarray, before: np.ndarray, after: np.ndarray
 ) -> xr.Dataset:
-    """Add the pair that a cut between two blocks has parted; a map that is not used is NaN and adds nothing."""
+    """Add the pair that straddles two blocks; a map that is not used is NaN and adds nothing."""
     for network in np.flatnonzero((before == after) & (after >= 0)):
         pair = _pair_sums(last[network][None], first[network][None])
         for name, value in pair.items():

@@ -31,7 +31,7 @@ _ORDER = (ast.Lt, ast.LtE, ast.Gt, ast.GtE)
 
 @dataclass(frozen=True)
 class Condition:
-    """A condition that was read: its text, what it says, and the names in it."""
+    """A parsed condition: its text, its expression, and the names in it."""
 
     text: str
     body: ast.expr
@@ -65,7 +65,7 @@ def parse_condition(text: str) -> Condition:
 
 
 def _depth(node: ast.AST) -> int:
-    """How many expressions lie in each other."""
+    """How deeply expressions are nested."""
     depth, level = 0, [node]
     while level:
         depth, level = depth + 1, [child for parent in level for child in ast.iter_child_nodes(parent)]
@@ -80,7 +80,7 @@ def evaluate(condition: Condition, variables: Mapping[str, xr.DataArray]) -> xr.
     Raises
     ------
     OptionError
-        An unknown variable or class, or a comparison that has no meaning.
+        An unknown variable or class, or a meaningless comparison.
     """
     import xarray as xr
 
@@ -90,7 +90,7 @@ def evaluate(condition: Condition, variables: Mapping[str, xr.DataArray]) -> xr.
     try:
         result = _value(condition.body, variables)
     except TypeError as error:
-        raise OptionError(f"{condition.text!r} compares what cannot be compared: {error}") from None
+        raise OptionError(f"{condition.text!r} compares values that cannot be compared: {error}") from None
     if isinstance(result, bool):
         return xr.DataArray(result)
     if result.dtype != bool:
@@ -101,7 +101,7 @@ def evaluate(condition: Condition, variables: Mapping[str, xr.DataArray]) -> xr.
 
 
 def _check(node: ast.expr, text: str, outermost: bool = False) -> None:
-    """Refuse, naming it, every expression but those a condition is made of."""
+    """Refuse by name any expression that a condition may not contain."""
     if isinstance(node, ast.BoolOp):
         for value in node.values:
             _check(value, text, outermost=True)
@@ -181,7 +181,7 @@ def _comparison(left: ast.expr, operator: ast.cmpop, right: ast.expr, variables:
 
 
 def _flags(node: ast.expr, value: Any, other: Any, operator: ast.cmpop) -> Any:
-    """A variable of flags as class names where it meets strings."""
+    """A flag variable as class names if it is compared with strings."""
     import numpy as np
 
     from geoxai.statistics.flags import flag_classes

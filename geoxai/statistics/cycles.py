@@ -1,8 +1,8 @@
-"""The annual cycle that a climatology has: by month, by day within a window, or as harmonics of the year.
+"""The kinds of annual cycle of a climatology: by month, by day within a window, or as harmonics of the year.
 
-A cycle of days is cut by the calendar of the data. In calendars with leap years 29 February is a day of its own, the
-60th of 366, between 28 February and 1 March; in others there is none. Harmonics run with the part of the year that is
-over, so that a year is one period however many days it has.
+A daily cycle follows the calendar of the data. In calendars with leap years 29 February is a day of its own, the
+60th of 366, between 28 February and 1 March; others do not have it. Harmonics run with the fraction of the year that
+has passed, so that a year is one period however many days it has.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ Kind = Literal["whole_year", "month", "window", "harmonics"]
 Asked = Literal["auto", "month", "harmonics", "window"]
 _LEAP = np.cumsum([0, 31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30])
 _DAYS = {"360_day": 360, "noleap": 365, "365_day": 365}
-_SUB_DAILY = 0.9  # days: data with shorter steps have a cycle for every hour of the day
+_SUB_DAILY = 0.9  # days; data with shorter steps have a cycle for every hour of the day
 
 
 @dataclass(frozen=True)
 class Cycle:
-    """An annual cycle, and whether every hour of the day has one of its own.
+    """An annual cycle, and whether every hour of the day has its own.
 
-    ``window`` is the width in days around each day, ``harmonics`` the number of waves in a year, where the kind has
+    ``window`` is the width in days around each day, ``harmonics`` the number of waves in a year, if the kind has
     one.
     """
 
@@ -38,11 +38,11 @@ class Cycle:
 
     @property
     def dim(self) -> str:
-        """The dim of what is fitted."""
+        """The dim of the fit."""
         return {"window": "day", "harmonics": "term"}.get(self.kind, self.kind)
 
     def attrs(self) -> dict[str, Any]:
-        """What ``of_attrs`` reads."""
+        """The attributes that ``of_attrs`` reads."""
         return {"cycle": self.kind, "harmonics": self.harmonics, "window": self.window, "hourly": int(self.hourly)}
 
     @classmethod
@@ -52,17 +52,17 @@ class Cycle:
         return cls(attrs["cycle"], harmonics, window, bool(hourly))
 
     def size(self, time: xr.DataArray) -> int:
-        """How many slots, or terms of harmonics, there are."""
+        """The number of slots, or of terms of harmonics."""
         if self.kind == "window":
             return _DAYS.get(time.dt.calendar, 366)
         return {"month": 12, "harmonics": 1 + 2 * self.harmonics}.get(self.kind, 1)
 
     def coordinate(self, size: int) -> tuple[str, np.ndarray, dict[str, str]]:
-        """The coordinate of the dim."""
+        """The coordinate along the dim."""
         if self.kind == "harmonics":
             waves = [f"{wave} {k}" for k in range(1, self.harmonics + 1) for wave in ("cos", "sin")]
             return "term", np.array(["mean", *waves]), {"long_name": "term of the annual cycle, by waves in a year"}
-        names = {"month": "month of year", "window": "day of year, 29 February the 60th where there is one"}
+        names = {"month": "month of year", "window": "day of year; 29 February is the 60th if it exists"}
         return self.dim, np.arange(1, size + 1), {"long_name": names.get(self.kind, "the whole year")}
 
     def slots(self, time: xr.DataArray) -> np.ndarray:
@@ -83,7 +83,7 @@ class Cycle:
         return np.concatenate([np.ones((time.size, 1)), waves], axis=1)
 
     def spread(self, sums: np.ndarray) -> np.ndarray:
-        """Sums over slots ``(..., slot, cell)`` as sums over the window around each slot, once round the year."""
+        """Sums over slots ``(..., slot, cell)`` as sums over the window around each slot, cyclic in the year."""
         reach = min(self.window, sums.shape[-2]) // 2
         if self.kind != "window" or reach == 0:
             return sums
@@ -95,12 +95,12 @@ class Cycle:
 
 
 def cycle_of(time: xr.DataArray, used: np.ndarray, kind: Asked, harmonics: int, window: int) -> Cycle:
-    """The cycle for fields at these times, fitted on those at the positions ``used``.
+    """The cycle for fields at these times, fitted to those at the positions ``used``.
 
     ``auto``: the whole year for annual data, months for monthly ones, else harmonics, or a window where the fit lacks
     months of the year. Sub-daily data have a cycle for every hour of the day.
 
-    Raises ``OptionError`` for ``cycle`` where harmonics would have to guess months without data, and for ``fit`` where
+    Raises ``OptionError`` for ``cycle`` if harmonics would have to guess months without data, and for ``fit`` if
     data have a month, hour or day that the fit cannot know.
     """
     yearly, monthly = is_yearly(time), is_monthly(time)
@@ -112,7 +112,7 @@ def cycle_of(time: xr.DataArray, used: np.ndarray, kind: Asked, harmonics: int, 
         found = kind
     if found == "harmonics" and not whole:
         raise OptionError(
-            "harmonics need data in every month of the year, the years of the fit lack some",
+            "harmonics need data in every month of the year, but the years of the fit lack some",
             fix="cycle: window, or cycle: month",
             option="cycle",
         )
@@ -136,7 +136,7 @@ def coverage(time: xr.DataArray, cycle: Cycle) -> np.ndarray:
 
 
 def refuse_unknown(time: xr.DataArray, fitted: np.ndarray, cycle: Cycle) -> None:
-    """Refuse times of a month, an hour or a day of the year of which the fit (its ``coverage``) has nothing."""
+    """Refuse times in a month, hour or day of the year for which the fit (its ``coverage``) has no data."""
     hour, slot = _place(time, cycle)
     unknown = np.flatnonzero(cycle.spread(fitted[..., None])[hour, slot, 0] == 0)
     if not unknown.size:
@@ -148,7 +148,7 @@ def refuse_unknown(time: xr.DataArray, fitted: np.ndarray, cycle: Cycle) -> None
         what = f"month {int(months(first)[0])}"
     else:
         what = f"times such as {time_text(first.values[0])}"
-    raise OptionError(f"the data have {what}, the years of the fit have not", option="fit")
+    raise OptionError(f"the data have {what}, but the years of the fit do not", option="fit")
 
 
 def _place(time: xr.DataArray, cycle: Cycle) -> tuple[np.ndarray, np.ndarray]:

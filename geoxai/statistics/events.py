@@ -1,4 +1,4 @@
-"""Events and how many independent samples a class really has.
+"""Events, and how many independent samples a class really has.
 
 An event is a run of samples of one class without a gap of a time step: six El Nino months in a row are one event.
 Samples of one event resemble each other; samples of different events are taken as independent.
@@ -15,8 +15,8 @@ from geoxai.grid.steps import ATTRIBUTE, TimeStep, step_numbers, time_step
 def time_steps(time: xr.DataArray | None, size: int) -> np.ndarray:
     """The number of each sample's time step (int64), so that neighbours in time differ by one.
 
-    The step is that of the record the samples were taken from, where their time says it in its attribute ``step``;
-    else it is inferred from their times. Without a time no sample has a neighbour.
+    The step is that of the record the samples were taken from, if their time states it in its attribute ``step``;
+    otherwise it is inferred from their times. Without a time no sample has a neighbour.
     """
     if time is None:
         return 2 * np.arange(size, dtype=np.int64)
@@ -25,7 +25,7 @@ def time_steps(time: xr.DataArray | None, size: int) -> np.ndarray:
 
 
 def find_events(group: np.ndarray, steps: np.ndarray) -> np.ndarray:
-    """The number of the event each sample belongs to, -1 for samples of no class. Samples are in the order of time."""
+    """The number of the event each sample belongs to, -1 for samples without a class. Samples are in time order."""
     size = len(group)
     if size == 0:
         return np.zeros(0, dtype=np.int64)
@@ -50,7 +50,7 @@ def lag_counts(event: np.ndarray, steps: np.ndarray, used: np.ndarray) -> np.nda
 def effective_fraction(counts: np.ndarray, lag1: np.ndarray) -> np.ndarray:
     """Effective number of samples over their number, cell by cell, from the lag-1 autocorrelation within events.
 
-    With x autocorrelated as r^k inside an event and independent between events, the variance of the mean of n samples
+    With autocorrelation r^k at lag k inside events and independence between them, the variance of the mean of n samples
     is ``(s^2 / n^2) (n + 2 sum_k N_k r^k)``, ``N_k`` the pairs k steps apart in one event: ``n_eff / n = n / (n + 2
     sum_k N_k r^k)``. It is 1 for r = 0; for r = 1 and events of equal length it makes n_eff the number of events. A
     negative r counts as 0, so that n_eff never exceeds n; where r is unknown (NaN) it counts as 1.

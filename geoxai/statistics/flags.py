@@ -17,7 +17,7 @@ def flag_attrs(classes: Sequence[str]) -> dict[str, Any]:
 
 
 def flag_classes(variable: xr.DataArray) -> dict[str, int]:
-    """Class name to flag value, empty where the variable is not one of flags."""
+    """Class name to flag value; empty if the variable has no flags."""
     meanings = str(variable.attrs.get("flag_meanings", "")).split()
     values = np.atleast_1d(variable.attrs.get("flag_values", np.arange(len(meanings))))
     return {name: int(value) for name, value in zip(meanings, values)}

@@ -22,9 +22,9 @@ BASE_STEP = 5
 
 
 def nino34(sst: xr.DataArray) -> xr.DataArray:
-    """Area-weighted mean of SST or its anomalies over 5S-5N, 170W-120W; dims those of ``sst`` without lat and lon.
+    """Area-weighted mean of SST or its anomalies over 5S-5N, 170W-120W; dims are those of ``sst`` without lat and lon.
 
-    A cell that lies partly in the box counts with the area of that part, a cell without a value does not count.
+    A cell that lies partly in the box counts with the area of that part; a cell without a value does not count.
     Source of the box: Trenberth 1997, BAMS 78, 2771.
     """
     mean = region_mean(sst, REGIONS["nino34"])
@@ -32,10 +32,10 @@ def nino34(sst: xr.DataArray) -> xr.DataArray:
 
 
 def base_period(year: int, first: int, last: int) -> tuple[int, int] | None:
-    """The 30 years whose mean the ONI of a year is measured against, given the complete years of the record.
+    """The 30-year base period of the ONI of a year, given the complete years of the record.
 
     NOAA CPC: centred base periods updated every five years, 1936-1965 for 1951-1955, 1941-1970 for 1956-1960, and so
-    on. Where the record does not reach that far, the nearest such period that it holds; None where it holds none.
+    on. If the record does not reach that far, the nearest such period that it covers; None if it covers none.
     """
     phase = 1  # base periods begin in 1936, 1941, ...
     lowest = first + (phase - first) % BASE_STEP
@@ -57,15 +57,15 @@ def oni(monthly: xr.DataArray) -> xr.DataArray:
         ``(time,)``, absolute temperatures or anomalies against anything that repeats every year.
 
     Each month is measured against the mean of its month of the year over the base period of its year
-    (``base_period``); the mean of three months stands at the middle one, NaN where one of the three is missing. A
+    (``base_period``); the mean of three months is assigned to the middle one, NaN if one of the three is missing. A
     record without a complete 30-year base is measured against all of its years, with a warning.
     Source: NOAA CPC, "Description of changes to ONI".
     """
     if not is_monthly(monthly["time"]):
-        raise GeoxaiError("the ONI needs monthly data in order of time, one value per month")
+        raise GeoxaiError("the ONI needs monthly data in time order, one value per month")
     first_month = int(year_month(monthly["time"])[0])
     position = year_month(monthly["time"]) - first_month
-    values = np.full(position[-1] + 1, np.nan)  # every month of the record, also those that are missing
+    values = np.full(position[-1] + 1, np.nan)  # every month of the record, including missing ones
     values[position] = monthly.values.astype(float)
     month = np.arange(values.size) + first_month
     anomaly = values - _base_means(values, month)
@@ -76,7 +76,7 @@ def oni(monthly: xr.DataArray) -> xr.DataArray:
 
 
 def _described(index: xr.DataArray, title: str) -> xr.DataArray:
-    """An index as ``value``: its units and title, not the standard name and cell methods of the field it is made of."""
+    """An index as ``value`` with its units and title, without the standard name and cell methods of the field."""
     index = index.rename("value")
     index.attrs = {key: value for key, value in index.attrs.items() if key == "units"} | {"long_name": title}
     return index
@@ -99,7 +99,7 @@ def _base_means(values: np.ndarray, month: np.ndarray) -> np.ndarray:
             result[where] = sample.mean() if sample.size else np.nan
     if short:
         log.warning(
-            "the ONI is measured against the mean of all %d-%d: the record holds no base period of %d years",
+            "the ONI is measured against the mean of all %d-%d: the record contains no base period of %d years",
             year[0], year[-1], BASE_YEARS,
         )  # fmt: skip
     return result
@@ -131,10 +131,10 @@ def classify(
     thresholds
         At or below the first is cold, at or above the second is warm.
     decimals
-        Values are rounded to so many decimals first (halves away from zero); None compares them as they are.
+        Values are first rounded to this many decimals (halves away from zero); None compares them as they are.
     min_seasons
         A run of cold or warm months (consecutive in the calendar) shorter than this is neutral. A run cut by the
-        start or end of the record counts the months it has.
+        start or end of the record counts only the months it has.
     classes
         Names of cold, neutral, warm.
     """

@@ -1,7 +1,7 @@
 """Least squares of a cycle and a trend for very many cells at once, from sums over blocks of time.
 
 The trend is fitted to departures from the cycle (Frisch and Waugh 1933, doi:10.2307/1907330): the time and the values
-are both freed of the cycle, and what is left of the values is regressed on what is left of the time.
+are both freed of the cycle, and the rest of the values is regressed on the rest of the time.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import numpy as np
 
 from geoxai.statistics.cycles import Cycle
 
-_LEAST_SPREAD = 1e-9  # of the time freed of the cycle, in square years: below it there is no trend to fit
+_LEAST_SPREAD = 1e-9  # of the time freed of the cycle, in years squared: below it there is no trend to fit
 _LEAST_EIGENVALUE = 0.02  # of the mean product of terms: below it a gap in the year is not bridged (full years: 0.5)
 
 
@@ -44,7 +44,7 @@ class SlotSums:
         return True
 
     def solve(self) -> tuple[np.ndarray, np.ndarray | None]:
-        """The cycle ``(hour, slot, cell)`` and the trend ``(cell)``; NaN where there is no value."""
+        """The cycle ``(hour, slot, cell)`` and the trend ``(cell)``; NaN where there are no values."""
         count = self.cycle.spread(self.count)
         with np.errstate(divide="ignore", invalid="ignore"):
             mean = np.where(count > 0, self.cycle.spread(self.x) / count, np.nan)
@@ -62,7 +62,7 @@ class SlotSums:
 class TermSums:
     """Harmonics: sums of products with the terms ``(hour, term, cell)``.
 
-    Cells with a value at every time share the products of the terms among each other; only those with gaps need
+    Cells with a value at every time share the products of the terms with each other; only those with gaps need
     products of their own, in a second pass.
     """
 
@@ -98,7 +98,7 @@ class TermSums:
             self.at[g] += a.T @ t[rows]
 
     def complete(self) -> bool:
-        """Whether all cells have values at all times or at none; else the next pass sums those that have gaps."""
+        """Whether every cell has values at all times or at none; if not, the next pass sums those with gaps."""
         if self.gaps is None:
             some = (self.count > 0).any(axis=0)
             self.gaps = np.flatnonzero(some & (self.count < self.total[:, None]).any(axis=0))
@@ -119,7 +119,7 @@ class TermSums:
             self.own_at[g] += (a * t[rows, None]).T @ w
 
     def solve(self) -> tuple[np.ndarray, np.ndarray | None]:
-        """The terms ``(hour, term, cell)`` and the trend ``(cell)``; NaN where the values cannot tell."""
+        """The terms ``(hour, term, cell)`` and the trend ``(cell)``; NaN where the values do not determine them."""
         assert self.gaps is not None
         cells = self.count.shape[1]
         none = self.count.sum(axis=0) == 0
@@ -145,7 +145,7 @@ class TermSums:
 
     @staticmethod
     def _inverse(products: np.ndarray, count: np.ndarray) -> np.ndarray:
-        """Inverses of matrices ``(cell, term, term)``; NaN where the values leave a gap that is not bridged."""
+        """Inverses of matrices ``(cell, term, term)``; NaN where the values leave a gap too long to bridge."""
         mean = products / np.maximum(count, 1.0)[:, None, None]
         lowest = np.linalg.eigvalsh(mean)[:, 0]
         fine = lowest > _LEAST_EIGENVALUE

@@ -43,7 +43,7 @@ def merge(first: Moments, second: Moments) -> Moments:
     some = np.maximum(count, 1)
     difference = second.mean - first.mean
     mean = first.mean + difference * (second.count / some)
-    # a block without data in a cell contributes nothing there: its mean of 0 is no datum
+    # a block without data in a cell contributes nothing there: its mean of 0 is not a value
     mean = np.where(second.count == 0, first.mean, np.where(first.count == 0, second.mean, mean))
     m2 = first.m2 + second.m2 + difference**2 * (first.count * second.count / some)
     return Moments(count, mean, m2)

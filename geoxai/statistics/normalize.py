@@ -1,4 +1,4 @@
-"""Relevance maps made comparable before they are averaged: otherwise the samples with large outputs are the average."""
+"""Normalise relevance maps before they are averaged: otherwise samples with large outputs dominate the mean."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def normalize(
     Parameters
     ----------
     relevance
-        ``([network,] sample, ...)``; a map is everything of one sample and network, all channels together. Cells that
-        are NaN stay so and count for nothing.
+        ``([network,] sample, ...)``; a map is all values of one sample and network, all channels together. Cells that
+        are NaN stay NaN and do not count.
     how
         ``max``: by the largest absolute value. ``l1``: by the sum of absolute values. ``percent``: as ``l1``, in
         percent. ``sum``: by the sum; refused for maps with negative relevance, whose sum says nothing about their
@@ -34,13 +34,13 @@ def normalize(
 
     Returns
     -------
-    The maps in float64, and ``([network,] sample)`` where there was nothing to divide by (a map of zeros, a target of
-    zero): those maps are all NaN. With ``none`` no map is left out.
+    The maps in float64, and a boolean ``([network,] sample)``, true where there was nothing to divide by (a map of
+    zeros, a target of zero): those maps are all NaN. With ``none`` no map is left out.
 
     Raises
     ------
     OptionError
-        ``sum`` of signed maps, ``target`` without explained values, or an unknown way.
+        ``sum`` of signed maps, ``target`` without explained values, or an unknown ``how``.
     """
     maps, empty = normalize_together({"": relevance}, how, target_value)
     return maps[""], empty
@@ -49,7 +49,7 @@ def normalize(
 def normalize_together(
     relevance: Mapping[str, xr.DataArray], how: str, target_value: xr.DataArray | None = None
 ) -> tuple[dict[str, xr.DataArray], xr.DataArray]:
-    """The same for the maps of several inputs of a network: a map is everything of one sample, all inputs together."""
+    """The same for the maps of several inputs of a network: a map is all values of one sample, all inputs together."""
     if how not in NORMALIZATIONS:
         raise OptionError(f"unknown normalisation {how!r}; there are: {', '.join(NORMALIZATIONS)}", option="normalize")
     maps = {name: array.astype(np.float64) for name, array in relevance.items()}

@@ -1,4 +1,4 @@
-"""Which pixels of a field stand out: the highest or lowest, apart from each other and from the border."""
+"""Pixels of a field that stand out: the highest or lowest, apart from each other and from the border."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ def top_pixels(
     score
         Fields (sample, row, column); NaN is never taken.
     allowed
-        Bool of that shape: where a pixel may be.
+        Boolean of the same shape: where a pixel may be.
     count
-        Pixels wanted of each field.
+        Number of pixels per field.
     separation
-        Least distance in cells between two pixels of one field, from centre to centre.
+        Minimum distance in cells between two pixels of one field, from centre to centre.
     border
-        Least number of cells between a pixel and the border.
+        Minimum number of cells between a pixel and the border.
 
     Returns
     -------
-    Integers (sample, count, 2): row and column, best first, of equal ones the first in memory; -1 where a field has
+    Integers (sample, count, 2): row and column, best first, ties in memory order; -1 where a field has
     no more.
     """
     rows, columns = np.ogrid[: score.shape[1], : score.shape[2]]

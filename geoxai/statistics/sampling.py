@@ -24,11 +24,11 @@ DROP = "drop"
 
 @dataclass(frozen=True)
 class Choice:
-    """Samples in the order of time.
+    """Samples in time order.
 
     For each: ``split`` (-1 none), ``label`` (position in ``classes``, -1 none), ``value``.
-    ``target`` is what a network learns: ``class``, ``value``, ``image`` or nothing. ``others`` are further inputs of a
-    network that takes several. ``joins`` say how many times were left out on the way.
+    ``target`` is what a network learns: ``class``, ``value``, ``image`` or None. ``others`` are further inputs of a
+    network that takes several. ``joins`` says how many times each join left out.
     """
 
     stack: Stack
@@ -47,13 +47,13 @@ class Choice:
         return self.stack.time.size
 
     def each(self) -> tuple[Choice, ...]:
-        """The same samples for each of several inputs; the image stays with the first."""
+        """The same samples for each of several inputs; the image belongs to the first."""
         alone = replace(self, others=())
         time = self.stack.time
         return alone, *(replace(alone, stack=replace(other, time=time), image=None) for other in self.others)
 
     def take(self, which: np.ndarray) -> Choice:
-        """The samples of a mask or of positions."""
+        """The samples selected by a mask or positions."""
         return replace(
             self,
             stack=self.stack.take(which),
@@ -66,7 +66,7 @@ class Choice:
 
 
 def every_time(stack: Stack, *others: Stack) -> Choice:
-    """Each time of a stack, or of several that all of them have, as a sample of no class and no split."""
+    """Each time of a stack, or each time common to several, as a sample without class and split."""
     places = [match_times(stack.time, other.time) for other in others]
     joins = [join for each in (stack, *others) for join in each.joins]
     joins += [
@@ -101,7 +101,7 @@ def with_labels(
     other: str | None = None,
     values_known: bool = True,
 ) -> Choice:
-    """The samples that labels know, with their class and value.
+    """The samples that have labels, with their class and value.
 
     Parameters
     ----------
@@ -109,17 +109,17 @@ def with_labels(
         ``label`` with flag attributes, ``value``, or both, over ``time`` or over ``sample`` (the number of the time
         in the first dataset of the stack, from 0).
     target
-        ``class`` or ``value``: samples without it are left out. None: class where there is one, else value.
-        ``image``: the maps of ``with_image``; nothing is left out for the labels.
+        ``class`` or ``value``: samples without it are left out. None: the class if there is one, else the value.
+        ``image``: the maps of ``with_image``; no sample is left out because of its labels.
     classes, other
         As the options of the stage ``samples``.
     values_known
-        False while labels are only sketched: then no sample is left out for its class or value.
+        False while labels are only sketched: then no sample is left out because of its class or value.
 
     Raises
     ------
     OptionError
-        No common time, an unknown class, or labels without what the target needs.
+        No common time, an unknown class, or labels that lack what the target needs.
     """
     places = _places(choice, labels)
     if not (places >= 0).any():
@@ -167,10 +167,10 @@ def with_split(choice: Choice, split: Mapping[str, Sequence[Years]], gap: int) -
 
 
 def sample_coords(choice: Choice) -> xr.Dataset:
-    """Everything that says where and when the samples are: an empty dataset of coordinates.
+    """Where and when the samples are: a dataset of coordinates without variables.
 
     ``sample, time, channel``, ``units`` of the channels (empty for one without) where any has them, ``split`` and
-    ``label`` with flag attributes, ``value`` where it is not the target, and the horizontal coordinates.
+    ``label`` with flag attributes, ``value`` if it is not the target, and the horizontal coordinates.
     """
     stack = choice.stack
     units = np.array([unit_of(variable) for variable in stack.variables], dtype=object)
@@ -190,7 +190,7 @@ def sample_coords(choice: Choice) -> xr.Dataset:
 
 
 def unit_of(variable: xr.DataArray) -> str:
-    """The units of a variable, empty where its source has none."""
+    """The units of a variable, empty if its source has none."""
     return str(variable.attrs.get("units", "")).strip()
 
 
@@ -206,7 +206,7 @@ def remember(choice: Choice) -> xr.Dataset:
 
 
 def recall(inputs: Stack, image: Stack | None, remembered: xr.Dataset) -> Choice:
-    """The choice that was remembered, on stacks of the same variables."""
+    """The choice from such a dataset, on stacks of the same variables."""
     time = xr.DataArray(remembered["time"].values, dims="sample", attrs=_time_attrs(remembered["time"]))
     stack = replace(inputs, positions=remembered["position"].values, time=time)
     if image is not None:
@@ -225,7 +225,7 @@ def recall(inputs: Stack, image: Stack | None, remembered: xr.Dataset) -> Choice
 
 
 def template(choice: Choice, valid: np.ndarray, mean: np.ndarray, sd: np.ndarray, varying: bool) -> xr.Dataset:
-    """The samples store before it is filled: dask-backed where values are still to come.
+    """The samples store before it is filled: dask-backed where values are yet to be computed.
 
     ``valid`` (channel, row, column); ``mean`` and ``sd`` (channel,) or (channel, row, column).
     """
@@ -265,7 +265,7 @@ def _join(left: str, right: str, places: np.ndarray, size: int) -> Join:
 
 
 def _places(choice: Choice, labels: xr.Dataset) -> np.ndarray:
-    """For every sample its place in the labels, -1 where they do not have it."""
+    """The position of every sample in the labels, -1 if they do not have it."""
     if "time" in labels.dims:
         return match_times(choice.stack.time, labels["time"])
     place = {int(number): index for index, number in enumerate(labels["sample"].values)}
@@ -275,7 +275,7 @@ def _places(choice: Choice, labels: xr.Dataset) -> np.ndarray:
 def _classes(
     values: np.ndarray, known: Mapping[str, int], classes: Sequence[str] | None, other: str | None
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Positions in the classes used, and their names; ``other`` names the class of what belongs to none."""
+    """Positions in the classes used, and their names; ``other`` names the class of all other labels."""
     for name in classes or ():
         if name not in known and name != other:
             raise OptionError(unknown("class", name, known), option="classes")

@@ -1,4 +1,4 @@
-"""Scaling of network inputs: which cells have data, and the mean and spread they have in the training samples."""
+"""Scaling of network inputs: which cells have data, and their mean and spread in the training samples."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from geoxai.statistics.moments import Moments, merge, moments, pool
 
 @dataclass(frozen=True)
 class Survey:
-    """What one pass over the fields ``(channel, y, x)`` of all samples shows.
+    """Results of one pass over the fields ``(channel, y, x)`` of all samples.
 
-    ``training`` are the moments over training samples, ``lowest`` and ``highest`` the range there (inf and -inf where a
-    cell has no data). ``present`` counts the samples with data, cell by cell, of ``samples`` in all.
+    ``training`` has the moments over training samples, ``lowest`` and ``highest`` the range there (inf and -inf where a
+    cell has no data). ``present`` counts the samples with data in each cell, out of ``samples``.
     """
 
     samples: int
@@ -72,7 +72,7 @@ def _together(a: Survey, b: Survey) -> Survey:
 
 
 def channel_scaling(found: Survey) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation ``(channel,)`` over all training samples and cells with data, every cell alike."""
+    """Mean and standard deviation ``(channel,)`` over all training samples and cells with data, equally weighted."""
     pooled = pool(found.training, axis=(1, 2))
     return pooled.mean[:, 0, 0], np.sqrt(pooled.variance(0)[:, 0, 0])
 
@@ -95,17 +95,17 @@ def cell_scaling(found: Survey) -> tuple[np.ndarray, np.ndarray]:
 def scaling_of(
     dataset: xr.Dataset, like: xr.DataArray, channels: Sequence[str], source: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation that a dataset holds as ``scaling_mean`` and ``scaling_sd``.
+    """Mean and standard deviation from the ``scaling_mean`` and ``scaling_sd`` of a dataset.
 
-    Both come as ``(channel,)`` or ``(channel, row, column)``.
+    Both have the dims ``(channel,)`` or ``(channel, row, column)``.
 
-    The dataset may be written in another latitude direction or longitude convention than the grid ``like``. Without a
-    channel dim it is meant for every channel.
+    The dataset may have a different latitude direction or longitude convention from the grid ``like``. Without a
+    channel dim it applies to every channel.
 
     Raises
     ------
     InputError
-        A variable is missing or has other dims, a channel is not there, or the fields are on another grid.
+        A variable is missing or has other dims, a channel is missing, or the fields are on another grid.
     """
     arrays = []
     for name in ("scaling_mean", "scaling_sd"):
@@ -135,7 +135,7 @@ def _on_grid(array: xr.DataArray, like: xr.DataArray, source: str) -> xr.DataArr
         array = orient(array, *orientation(like))
     difference = grid_difference(like, array)
     if difference:
-        raise InputError(f"{array.name} of {source} is on another grid than the inputs: {difference}")
+        raise InputError(f"{array.name} of {source} is on a different grid from the inputs: {difference}")
     return array.transpose("channel", *like.dims).drop_vars([c for c in array.coords if c != "channel"])
 
 

@@ -1,4 +1,4 @@
-"""Which explained samples count in a statistic, and for which class."""
+"""Which explained samples count in a statistic, and in which class."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ ALL = "all"
 
 @dataclass(frozen=True)
 class Selection:
-    """Samples in the order of time; arrays over ``([network,] sample)``.
+    """Samples in time order; arrays over ``([network,] sample)``.
 
     ``group``: position in ``classes``, -1 none. ``where``: the conditions hold. ``nonpositive``: the explained value
     is not positive under a rule that presumes it. ``absent``: there is no explained value, as the sample has no such
-    pixel (None where the values are not known). ``correct``: the predicted class is the label (None where that has no
-    meaning). ``steps`` (sample,): ``events.time_steps``. ``conditions``: what was asked, in words. ``unknown``: samples
-    whose time the labels do not have.
+    pixel (None if the values are not known). ``correct``: the predicted class is the label (None if that has no
+    meaning). ``steps`` (sample,): ``events.time_steps``. ``conditions``: the conditions as text. ``unknown``: samples
+    whose time is not in the labels.
     """
 
     classes: tuple[str, ...]
@@ -90,7 +90,7 @@ def select_samples(
     Raises
     ------
     OptionError
-        An unknown variable or class, a condition without meaning here, classes that are none.
+        An unknown variable or class, a condition that has no meaning here, or a variable without classes.
     """
     group, classes = _group(scalars, labels, by_variable)
     correct = _correct(scalars)
@@ -133,7 +133,7 @@ def _joined(scalars: xr.Dataset, labels: xr.Dataset) -> tuple[xr.DataArray, tupl
     if not known:
         raise OptionError("these labels have no classes", option="by")
     if "time" not in labels.dims or "time" not in scalars.coords:
-        raise OptionError("labels can only be joined on time, which labels or samples lack", option="by")
+        raise OptionError("labels can only be joined on time, but the labels or the samples have none", option="by")
     places = match_times(scalars["time"], labels["time"])
     number = renumber(labels["label"].values, known, tuple(known))
     found = np.where(places >= 0, number[places], np.int16(-1))
@@ -156,7 +156,7 @@ def _correct(scalars: xr.Dataset) -> xr.DataArray | None:
 
 
 def _variables(scalars: xr.Dataset) -> dict[str, xr.DataArray]:
-    """What conditions may name: everything over samples, and the year and month of each."""
+    """The variables that conditions may name: everything over samples, and the year and month of each."""
     variables = {str(name): scalars[name] for name in scalars.variables if "sample" in scalars[name].dims}
     if "time" in variables:
         time = variables.pop("time")

@@ -1,4 +1,4 @@
-"""Where relevance is: shares of regions beside the shares that an even spread would give, and centroids."""
+"""Where relevance is: shares of regions beside those of evenly spread relevance, and centroids."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import xarray as xr
 
 
 def region_shares(relevance: xr.DataArray, region: xr.DataArray, area: xr.DataArray) -> xr.Dataset:
-    """The share of |relevance| inside a region, beside the region's shares of valid cells.
+    """The share of |relevance| inside a region, beside the region's shares of valid cells and of their area.
 
     Parameters
     ----------
     relevance
-        Maps with any leading dims, ``channel`` where there is one, and horizontal dims with ``lat`` and ``lon``; NaN
-        on cells that are not valid. Its sum is not weighted by area: relevance belongs to inputs, not to square
+        Maps with any leading dims, ``channel`` if there is one, and horizontal dims with ``lat`` and ``lon``; NaN
+        in cells that are not valid. Its sum is not weighted by area: relevance belongs to inputs, not to square
         metres.
     region
         The share of every cell inside the region, from 0 to 1, over the horizontal dims; or a boolean. Relevance and
-        area of a cell on an edge count with the part inside, as in ``geoxai.grid.area.region_mean``.
+        area of a cell on an edge count in proportion to the part inside, as in ``geoxai.grid.area.region_mean``.
     area
-        Area of the cells, over the horizontal dims (any unit).
+        Area of the cells over the horizontal dims (any unit).
 
     Returns
     -------
@@ -42,8 +42,8 @@ def centroid_longitude(relevance: xr.DataArray, region: xr.DataArray | None = No
 
     With a ``region`` (see ``region_shares``) a cell counts with its part inside.
 
-    The angle of sum |R| exp(i lon): a pattern across the date line or across Greenwich has its centroid in its middle.
-    NaN where there is no relevance, or as much on every side of the Earth.
+    The angle of sum |R| exp(i lon): a pattern across the date line or Greenwich has its centroid in its middle.
+    NaN where there is no relevance, or equally much on every side of the Earth.
     """
     weight = abs(relevance) if region is None else abs(relevance) * region
     lon, dims = relevance["lon"].astype(np.float64), _cell_dims(relevance)
@@ -60,8 +60,8 @@ def centroid_longitude(relevance: xr.DataArray, region: xr.DataArray | None = No
 def summary_of_maps(mean: xr.DataArray, regions: dict[str, xr.DataArray], area: xr.DataArray) -> xr.Dataset:
     """Shares and centroids of composite maps ``([network,] class, channel, ...)``, all channels together.
 
-    Variables over the leading dims: ``centroid_longitude``; ``channel_share`` (with ``channel``) where there are
-    several; and over ``region`` where any are given, ``relevance_share``, ``cell_share``, ``area_share`` and
+    Variables over the leading dims: ``centroid_longitude``; ``channel_share`` (with ``channel``) if there are
+    several; and, if regions are given, over ``region``: ``relevance_share``, ``cell_share``, ``area_share`` and
     ``centroid_longitude_inside``.
     """
     numbers = xr.Dataset({"centroid_longitude": centroid_longitude(mean)})
@@ -75,13 +75,13 @@ def summary_of_maps(mean: xr.DataArray, regions: dict[str, xr.DataArray], area: 
         ]
         names = xr.DataArray(np.array(list(regions), dtype=object), dims="region", name="region")
         shares = xr.concat(found, names)
-        for name in ("cell_share", "area_share"):  # of the grid, alike in all networks
+        for name in ("cell_share", "area_share"):  # properties of the grid, equal for all networks
             shares[name] = shares[name].max("network") if "network" in shares[name].dims else shares[name]
         numbers = numbers.merge(shares)
     return numbers.drop_vars([name for name in numbers.coords if name not in numbers.dims])
 
 
 def _cell_dims(relevance: xr.DataArray) -> list[str]:
-    """The dims of one map: ``channel``, where there is one, and the horizontal ones."""
+    """The dims of one map: ``channel``, if there is one, and the horizontal ones."""
     horizontal = (*relevance["lat"].dims, *relevance["lon"].dims)
     return [str(dim) for dim in relevance.dims if dim == "channel" or dim in horizontal]

@@ -1,4 +1,4 @@
-"""Training, validation and test samples, cut in time so that no split knows another's weather."""
+"""Training, validation and test samples, separated in time so that no split has seen another's weather."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def assign_splits(
     Parameters
     ----------
     years, months
-        Of each time: its year, and its month counted from any origin (fractions allowed).
+        The year of each time, and its month counted from any origin (fractions allowed).
     split
-        For each split its ranges of years, both ends included.
+        The ranges of years of each split, both ends included.
     gap
         Whole months that must lie between two splits. Validation times that are closer to a test time, and then
         training times that are closer to a test or validation time, belong to no split.
@@ -39,7 +39,7 @@ def assign_splits(
 
 
 def _distance(values: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Distance of each value to the nearest of ``others`` (sorted), infinite where there are none."""
+    """Distance from each value to the nearest of ``others`` (sorted), infinite if there are none."""
     if others.size == 0:
         return np.full(len(values), np.inf)
     place = np.searchsorted(others, values)

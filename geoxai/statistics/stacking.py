@@ -18,7 +18,7 @@ READ_BYTES = 64 * 2**20
 
 @dataclass(frozen=True)
 class Join:
-    """How many times each side of a join had, and how many both have."""
+    """How many times each side of a join had, and how many they have in common."""
 
     left: str
     right: str
@@ -34,15 +34,15 @@ class Join:
 
     @property
     def dropped(self) -> bool:
-        """Whether a time was left out on either side."""
+        """Whether times were left out on either side."""
         return any(size > self.common for size in self.sizes)
 
 
 @dataclass(frozen=True)
 class Stack:
-    """Variables ``(time, row, column)`` of one grid, and for each the positions of its times, joined with the others'.
+    """Variables ``(time, row, column)`` of one grid, and for each the positions of the times that all have.
 
-    ``time`` (dim ``sample``) holds the dates of the first dataset, and in its attribute ``step`` how far they are
+    ``time`` (dim ``sample``) holds the dates of the first dataset, and its attribute ``step`` how far they are
     apart there.
     """
 
@@ -70,29 +70,29 @@ class Stack:
 
     @property
     def grid(self) -> xr.DataArray:
-        """The first variable without its time: dims and horizontal coordinates of every channel."""
+        """The first variable without time: the dims and horizontal coordinates of every channel."""
         first = self.variables[0].isel(time=0, drop=True)
         keep = [name for name, c in first.coords.items() if set(c.dims) <= set(first.dims)]
         return first.reset_coords(drop=True).assign_coords({name: first[name].compute() for name in keep})
 
 
 def stack_fields(datasets: Sequence[xr.Dataset], names: Sequence[str], option: str = "inputs") -> Stack:
-    """The variables with a time of several datasets, on the times that all of them have.
+    """The variables over time of several datasets, at the times that all of them have.
 
     Parameters
     ----------
     datasets, names
-        Grids ``(time, lat, lon)`` or ``(time, y, x)``, and what to call each in messages. Where two of them have
-        variables of one name, the channels are called ``name.variable``.
+        Grids ``(time, lat, lon)`` or ``(time, y, x)``, and what to call each in messages. If two of them have
+        variables of the same name, the channels are called ``name.variable``.
     option
-        The option at fault where they do not fit.
+        The option to blame if they do not fit together.
 
     Raises
     ------
     OptionError
-        No variable with a time, dims beyond time and two horizontal ones, grids that differ, no common time.
+        No variable over time, dims beyond time and two horizontal ones, grids that differ, no common time.
     InputError
-        A time axis that is not in order.
+        A time axis out of order.
     """
     channels: list[tuple[str, str, xr.DataArray]] = []
     for name, dataset in zip(names, datasets):
@@ -120,13 +120,13 @@ def stack_fields(datasets: Sequence[xr.Dataset], names: Sequence[str], option: s
 
 
 def _step_of(time: xr.DataArray) -> dict[str, str]:
-    """The attribute that tells samples the step of the record they are taken from."""
+    """The attribute that gives samples the step of the record they are taken from."""
     step = time_step(time)
     return {} if step is None else {ATTRIBUTE: str(step)}
 
 
 def refuse_empty(stack: Stack, start: int, fields: np.ndarray) -> None:
-    """Refuse, naming variable and time, a field (one of ``Stack.blocks``) in which every cell is missing."""
+    """Refuse, naming variable and time, a field (from ``Stack.blocks``) in which every cell is missing."""
     empty = ~np.isfinite(fields).any(axis=(2, 3))
     if empty.any():
         sample, channel = np.argwhere(empty)[0]
@@ -137,7 +137,7 @@ def refuse_empty(stack: Stack, start: int, fields: np.ndarray) -> None:
 
 
 def never(stack: Stack) -> np.ndarray:
-    """Cells ``(channel, row, column)`` that have data at no time; refuses a field in which every cell is missing."""
+    """Cells ``(channel, row, column)`` that never have data; refuses a field in which every cell is missing."""
     found = np.zeros((len(stack.names), *stack.grid.shape), dtype=bool)
     for start, fields in stack.blocks():
         refuse_empty(stack, start, fields)
@@ -148,9 +148,9 @@ def never(stack: Stack) -> np.ndarray:
 def check_gaps(stack: Stack, empty: np.ndarray, missing: str) -> None:
     """Refuse missing values that the option ``missing`` of ``samples`` does not allow; ``empty`` as ``never`` gives."""
     if missing == "refuse":
-        _refuse_gaps(stack, None, "allow it with missing: constant, or fill these cells before")
+        _refuse_gaps(stack, None, "allow it with missing: constant, or fill these cells first")
     elif missing == "constant":
-        _refuse_gaps(stack, empty, "allow it with missing: varying, or fill or mask these cells before")
+        _refuse_gaps(stack, empty, "allow it with missing: varying, or fill or mask these cells first")
 
 
 def _refuse_gaps(stack: Stack, land: np.ndarray | None, fix: str) -> None:
@@ -169,7 +169,7 @@ def _refuse_gaps(stack: Stack, land: np.ndarray | None, fix: str) -> None:
 
 def _fields(name: str, dataset: xr.Dataset, option: str) -> list[str]:
     if "time" not in dataset.dims:
-        raise OptionError(f"{name} has no time, its dims are {', '.join(map(str, dataset.sizes))}", option=option)
+        raise OptionError(f"{name} has no time; its dims are {', '.join(map(str, dataset.sizes))}", option=option)
     horizontal = spatial_dims(dataset)
     found = [str(v) for v, array in dataset.data_vars.items() if {"time", *horizontal} <= set(array.dims)]
     if not found:
@@ -180,7 +180,7 @@ def _fields(name: str, dataset: xr.Dataset, option: str) -> list[str]:
             raise OptionError(
                 f"{variable} of {name} has the dim {sorted(map(str, extra))[0]!r} besides time and {horizontal[0]}, "
                 f"{horizontal[1]}",
-                fix="select one index of it before",
+                fix="select one index of it first",
                 option=option,
             )
     _require_order(name, dataset["time"].values, option)
@@ -195,7 +195,7 @@ def _require_order(name: str, times: np.ndarray, option: str) -> None:
         raise InputError(
             f"the times of {name} are out of order: {time_text(times[back[0]])} is followed by "
             f"{time_text(times[back[0] + 1])}",
-            fix="sort the file along time and remove doubled times",
+            fix="sort the file along time and remove duplicate times",
         )
 
 
@@ -206,6 +206,6 @@ def _require_one_grid(channels: Sequence[tuple[str, str, xr.DataArray]], option:
         if difference:
             raise OptionError(
                 f"{variable} of {name} and {its} of {other} are on different grids: {difference}",
-                fix="bring them to one grid before, with the same latitude direction and longitude convention",
+                fix="bring them to one grid first, with the same latitude direction and longitude convention",
                 option=option,
             )

@@ -141,7 +141,7 @@ def test_two_members_of_one_name_are_refused(tmp_path):
     path = made(tmp_path / "net.pt2")
     with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
         archive.writestr(archive.namelist()[0], b"another")
-    with pytest.raises(InputError, match="two members of one name"):
+    with pytest.raises(InputError, match="two members of the same name"):
         load_network(path)
     assert os.path.exists(path)
 

@@ -79,7 +79,7 @@ def test_layers_are_named_by_position_then_last_then_all(l2, factors):
 
 
 def test_an_l2_for_a_layer_that_is_not_there_is_refused():
-    with pytest.raises(OptionError, match="the third layer, the network has 2"):
+    with pytest.raises(OptionError, match="the third layer, but the network has 2"):
         penalised_weights(net()[0], {"third": 1})
 
 

@@ -205,7 +205,7 @@ def test_the_window_changes_nothing(tmp_path):
     ("stage", "message"),
     [
         (Lrp(target=Place(box="nino99", channel=0)), "unknown region 'nino99'"),
-        (Lrp(target=Place(box="arctic", channel=0)), "the box holds no cell"),
+        (Lrp(target=Place(box="arctic", channel=0)), "the box contains no cell"),
         (Lrp(target=Place(point={"lat": 61, "lon": 0}, channel=0)), "latitude 61, longitude 0 lies outside the grid"),
         (Lrp(target=Place(box="tropics")), "the network's output has 2 channels"),
         (Lrp(target=Place(box="tropics", channel="rain")), "unknown output channel 'rain'"),

@@ -173,7 +173,7 @@ def test_a_file_of_another_name_is_not_guessed_at(tmp_path):
         ({"channels": ["sst"]}, None, "layout", "take inputs of shape"),
         ({"layout": ["sample", "lat", "lon"]}, None, "layout", "sst, slp"),
         ({"layout": ["lat", "sample", "lon"]}, None, "layout", "sample first"),
-        ({"classes": ["warm", "hot"]}, None, "classes", "warm, hot, those of the samples cold, warm"),
+        ({"classes": ["warm", "hot"]}, None, "classes", "warm, hot, those of the samples are cold, warm"),
         ({"scaling": {"sst": {"factor": 2}}}, None, "scaling", "'slp'"),
         ({"scaling": {"sst": {"factor": 2}, "slp": {}, "tas": {}}}, None, "scaling.tas", "tas"),
     ],

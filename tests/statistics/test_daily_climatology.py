@@ -176,7 +176,7 @@ def test_hours_and_days_that_the_fit_has_not_are_refused():
     time = as_cftime(daily("1990-01-01", "1992-12-31", freq="12h"))
     x = np.random.default_rng(0).normal(size=len(time))
     noons = np.array([t.hour == 12 or t.year > 1991 for t in time])
-    with pytest.raises(OptionError, match="hour 0 of the day, the years of the fit have not"):
+    with pytest.raises(OptionError, match="hour 0 of the day, but the years of the fit do not"):
         fit_climatology(dataset(np.array(time)[noons], x[noons]), (1990, 1991))
     early = np.array([t.month not in (6, 7) or t.year > 1991 for t in time])
     with pytest.raises(OptionError, match="times such as 1992-06-16"):
