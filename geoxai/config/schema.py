@@ -14,9 +14,10 @@ _VARIABLE = {"$ref": "#/$defs/variable"}
 
 
 def json_schema() -> dict[str, Any]:
-    """JSON Schema (2020-12) of a config: the envelope, and for every stage one branch chosen by its ``use``.
+    """JSON Schema (2020-12) of a config: the envelope, and for every stage the options that its ``use`` chooses.
 
-    Any value may be a ``${vars.x}`` instead.
+    Any value may be a ``${vars.x}`` instead. What a validator says of a misspelt option names that option: where several
+    schemas are possible, ``if`` and ``then`` choose one, since of an ``anyOf`` it is only said that none fits.
     """
     kinds = registry()
     models: list[type[BaseModel]] = [Envelope, *kinds.values()]
@@ -26,7 +27,10 @@ def json_schema() -> dict[str, Any]:
     for use, kind in kinds.items():
         _name_stage(definitions[where[kind]], use)
     envelope = definitions.pop(where[Envelope])
-    branches = [{"$ref": f"#/$defs/{where[kind]}"} for kind in kinds.values()]
+    chosen = [
+        {"if": {"properties": {"use": {"const": use}}, "required": ["use"]}, "then": {"$ref": f"#/$defs/{where[kind]}"}}
+        for use, kind in kinds.items()
+    ]
     envelope["properties"]["stages"] = {
         "type": "object",
         "description": Envelope.model_fields["stages"].description,
@@ -36,11 +40,12 @@ def json_schema() -> dict[str, Any]:
             "type": "object",
             "required": ["use"],
             "properties": {"use": {"enum": list(kinds), "description": "What the stage does."}},
-            "oneOf": branches,
+            "allOf": chosen,
         },
     }
     definitions["variable"] = {"type": "string", "pattern": r"^\$\{vars\.[^{}]+\}$"}
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **envelope, "$defs": definitions}
+    whole = _chosen_by_type({**envelope, "$defs": definitions}, definitions)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **whole}
 
 
 def stage_schema(use: str) -> dict[str, Any]:
@@ -91,3 +96,53 @@ def _takes_any_text(schema: dict[str, Any]) -> bool:
     if schema.get("type") == "string":
         return not {"enum", "const", "pattern", "format", "maxLength"} & set(schema)
     return any(_takes_any_text(branch) for branch in schema.get("anyOf", ()))
+
+
+def _chosen_by_type(schema: Any, definitions: dict[str, Any]) -> Any:
+    """The schema with every ``anyOf`` and ``oneOf`` replaced by ``if`` and ``then`` on the type of the value, as far as
+    that tells the branches apart.
+    """
+    if isinstance(schema, list):
+        return [_chosen_by_type(part, definitions) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    result = {key: _chosen_by_type(part, definitions) for key, part in schema.items() if key not in ("anyOf", "oneOf")}
+    if branches := _flat(schema):
+        result |= _by_type([_chosen_by_type(branch, definitions) for branch in branches], definitions)
+    return result
+
+
+def _flat(schema: dict[str, Any]) -> list[dict[str, Any]]:
+    """The branches of a schema, those within branches too."""
+    found = []
+    for branch in (*schema.get("anyOf", ()), *schema.get("oneOf", ())):
+        found += _flat(branch) if set(branch) <= {"anyOf", "oneOf", "description", "title"} else [branch]
+    return found
+
+
+def _by_type(branches: list[dict[str, Any]], definitions: dict[str, Any]) -> dict[str, Any]:
+    """One schema for several branches: mappings and lists each go to their own."""
+    types = [_types(branch, definitions) for branch in branches]
+    for container in ("object", "array"):
+        inside = [branch for branch, one in zip(branches, types) if one == {container}]
+        outside = [branch for branch, one in zip(branches, types) if one != {container}]
+        others = set().union(*(one for one in types if one != {container}))
+        if inside and outside and not {container, ""} & others:
+            return {
+                "if": {"type": sorted(others)},
+                "then": _by_type(outside, definitions),
+                "else": _by_type(inside, definitions),
+            }
+    return branches[0] if len(branches) == 1 else {"anyOf": branches}
+
+
+def _types(schema: dict[str, Any], definitions: dict[str, Any]) -> set[str]:
+    """The JSON types that a schema takes; an empty name where it does not say."""
+    if "$ref" in schema:
+        return _types(definitions[schema["$ref"].rsplit("/", 1)[1]], definitions)
+    if "anyOf" in schema:
+        return set().union(*(_types(branch, definitions) for branch in schema["anyOf"]))
+    if "if" in schema:
+        return _types(schema["then"], definitions) | _types(schema["else"], definitions)
+    found = schema.get("type", "")
+    return set(found) if isinstance(found, list) else {found}
