@@ -172,7 +172,7 @@ def stages(
     name: Annotated[str | None, typer.Argument(help="A stage, to see its options.")] = None,
     debug: Debug = False,
 ) -> None:
-    """List the stages, or show what one does and its options."""
+    """List the stages, or show what one does, its options and an example that runs."""
     with plainly(debug):
         from geoxai.cli.listing import manual, overview
         from geoxai.stages import registry
@@ -182,7 +182,7 @@ def stages(
         if name is None:
             typer.echo(overview(known))
         elif name in known:
-            typer.echo(manual(name, known[name]))
+            typer.echo(manual(name, known))
         else:
             raise OptionError(unknown("stage", name, known))
 

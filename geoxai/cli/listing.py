@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
+from geoxai.cli.example import example, example_files
 from geoxai.config.markers import class_marks
 from geoxai.config.schema import stage_schema
 from geoxai.stages.stage import InputPath, Reference, Stage
@@ -26,12 +27,25 @@ def overview(stages: Mapping[str, type[Stage]]) -> str:
     )
 
 
-def manual(use: str, stage: type[Stage]) -> str:
-    """What a stage does, the kinds it takes and gives, and every option with its type, default and description."""
+def manual(use: str, stages: Mapping[str, type[Stage]]) -> str:
+    """What a stage does, the kinds it takes and gives, every option with its type, default and description, and an
+    example that runs.
+    """
+    stage = stages[use]
     schema = stage_schema(use)
     flow = f"takes {', '.join(_takes(stage)) or 'nothing'}; gives {stage.gives}"
     options = _options(schema, schema.get("$defs", {}), _marked_words(stage, schema), "  ", ())
-    return "\n".join([use, "", inspect.cleandoc(stage.__doc__ or ""), "", flow, "", "options:", *options])
+    parts = [use, "", inspect.cleandoc(stage.__doc__ or ""), "", flow, "", "options:", *options]
+    return "\n".join([*parts, *_example(use, stages)])
+
+
+def _example(use: str, stages: Mapping[str, type[Stage]]) -> list[str]:
+    """A config to copy and, where it reads files that nobody has, what writes them."""
+    config, files = example(use, stages), example_files(use, stages)
+    if not config:
+        return []
+    lines = ["", "an example that runs in a folder where `geoxai init` was run:", "", textwrap.indent(config, "  ")]
+    return [*lines, "", "with files such as this Python writes:", "", textwrap.indent(files, "  ")] if files else lines
 
 
 def _summary(stage: type[Stage]) -> str:

@@ -16,8 +16,8 @@ _VARIABLE = {"$ref": "#/$defs/variable"}
 def json_schema() -> dict[str, Any]:
     """JSON Schema (2020-12) of a config: the envelope, and for every stage the options that its ``use`` chooses.
 
-    Any value may be a ``${vars.x}`` instead. What a validator says of a misspelt option names that option: where several
-    schemas are possible, ``if`` and ``then`` choose one, since of an ``anyOf`` it is only said that none fits.
+    Any value may be a ``${vars.x}`` instead. What a validator says of a misspelt option names that option: where
+    several schemas are possible, ``if`` and ``then`` choose one, since of an ``anyOf`` it is only said that none fits.
     """
     kinds = registry()
     models: list[type[BaseModel]] = [Envelope, *kinds.values()]
@@ -114,7 +114,7 @@ def _chosen_by_type(schema: Any, definitions: dict[str, Any]) -> Any:
 
 def _flat(schema: dict[str, Any]) -> list[dict[str, Any]]:
     """The branches of a schema, those within branches too."""
-    found = []
+    found: list[dict[str, Any]] = []
     for branch in (*schema.get("anyOf", ()), *schema.get("oneOf", ())):
         found += _flat(branch) if set(branch) <= {"anyOf", "oneOf", "description", "title"} else [branch]
     return found

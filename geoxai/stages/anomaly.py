@@ -36,6 +36,7 @@ class Anomaly(LazyStage):
     gives: ClassVar[str] = "grid"
     fits: ClassVar[bool] = True
     libraries: ClassVar[tuple[str, ...]] = ("grid", "statistics")
+    example: ClassVar[str] = "anomaly: {use: anomaly, from: sst, fit: [1951, 1985], detrend: linear}"
 
     from_: Annotated[str | None, Reference("grid", nearest=True)] = Field(
         None, alias="from", description="Stage whose fields become anomalies."

@@ -46,6 +46,9 @@ class Composite(ReducedStage):
     use: ClassVar[str] = "composite"
     gives: ClassVar[str] = "composite"
     libraries: ClassVar[tuple[str, ...]] = ("attribution", "grid", "models", "statistics")
+    example: ClassVar[str] = (
+        "composite: {use: composite, from: relevance, samples: samples, by: enso, where: correct, regions: [nino34]}"
+    )
 
     from_: Annotated[str | None, Reference("relevance", nearest=True)] = Field(
         None, alias="from", description="Stage with relevance maps."

@@ -273,6 +273,7 @@ class Lrp(Explain):
     """
 
     use: ClassVar[str] = "explain.lrp"
+    example: ClassVar[str] = "relevance: {use: explain.lrp, from: samples, model: network, subset: test}"
     account: ClassVar[str] = "closed"
 
     rules: str | list[dict[str, Any]] = Field("alpha1_beta0", description=RULES_MANUAL)
@@ -327,6 +328,9 @@ class Gradient(Explain):
     """
 
     use: ClassVar[str] = "explain.gradient"
+    example: ClassVar[str] = (
+        "gradient: {use: explain.gradient, from: samples, model: network, subset: test, variant: times_input}"
+    )
     account: ClassVar[str] = "none"
 
     variant: Literal["plain", "squared", "times_input"] = Field("plain", description="What is made of the gradient.")

@@ -140,6 +140,7 @@ class IndexNino34(_GridIndex):
 
     use: ClassVar[str] = "index.nino34"
     gives: ClassVar[str] = "labels"
+    example: ClassVar[str] = "monthly_enso: {use: index.nino34, from: anomaly}"
 
     def fit(self, context: Context) -> xr.Dataset:
         from geoxai.statistics.indices import looks_absolute
@@ -165,6 +166,7 @@ class IndexOni(_GridIndex):
 
     use: ClassVar[str] = "index.oni"
     gives: ClassVar[str] = "labels"
+    example: ClassVar[str] = "enso: {use: index.oni, from: sst}"
 
     min_seasons: int = Field(5, ge=1, description="Shortest run of overlapping seasons; a shorter one is neutral.")
     decimals: int | None = Field(
@@ -206,6 +208,13 @@ class IndexTable(_Classes):
 
     use: ClassVar[str] = "index.table"
     gives: ClassVar[str] = "labels"
+    example: ClassVar[str] = "oni: {use: index.table, path: oni.ascii.txt}"
+    example_files: ClassVar[str] = """\
+from pathlib import Path
+# in place of https://www.cpc.ncep.noaa.gov/data/indices/oni.ascii.txt
+seasons = "DJF JFM FMA MAM AMJ MJJ JJA JAS ASO SON OND NDJ".split()
+rows = [f"{season} {year} 26.50 {(-1) ** (year // 2)}" for year in range(1950, 2023) for season in seasons]
+Path("oni.ascii.txt").write_text("\\n".join(["SEAS YR TOTAL ANOM", *rows]))"""
 
     path: Annotated[str, InputPath()] = Field(description="The text file.")
     format: Literal["auto", "oni", "nino34_long"] = Field(

@@ -32,6 +32,13 @@ class LabelsTable(LazyStage):
     use: ClassVar[str] = "labels.table"
     gives: ClassVar[str] = "labels"
     libraries: ClassVar[tuple[str, ...]] = ("grid", "readers", "statistics")
+    example: ClassVar[str] = (
+        "halves: {use: labels.table, path: halves.csv, from: sst, classes: [first_half, second_half]}"
+    )
+    example_files: ClassVar[str] = """\
+from pathlib import Path
+rows = [f"{y}-{m:02},{'first_half' if m < 7 else 'second_half'}" for y in range(1950, 2023) for m in range(1, 13)]
+Path("halves.csv").write_text("\\n".join(["time,class", *rows]))"""
 
     path: Annotated[str, InputPath()] = Field(
         description="CSV file; comma, semicolon or tab separated, `#` begins a comment line."

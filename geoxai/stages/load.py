@@ -67,6 +67,7 @@ class LoadNetcdf(LazyStage):
     use: ClassVar[str] = "load.netcdf"
     gives: ClassVar[str] = "grid"
     libraries: ClassVar[tuple[str, ...]] = ("grid", "readers")
+    example: ClassVar[str] = 'sst: {use: load.netcdf, path: "data_samples/sst_*.nc", variables: {sst: {units: degC}}}'
 
     path: Annotated[str | list[str], InputPath()] = Field(
         description="A file, a glob such as `data/sst_*.nc`, a Zarr store, or a list of them."

@@ -112,6 +112,13 @@ class Model(LazyStage):
     revision: ClassVar[int] = 2
     fits: ClassVar[bool] = True
     libraries: ClassVar[tuple[str, ...]] = ("grid", "models", "readers")
+    example: ClassVar[str] = "own: {use: model, from: samples, path: network.pt2}"
+    example_files: ClassVar[str] = """\
+import torch
+network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(45 * 72, 2)).eval()
+inputs = torch.zeros(2, 1, 45, 72)  # sample, channel, lat, lon
+exported = torch.export.export(network, (inputs,), dynamic_shapes=({0: torch.export.Dim("sample")},))
+torch.export.save(exported, "network.pt2")"""
 
     path: Annotated[str, InputPath()] = Field(description="Network file.")
     from_: Annotated[str | None, Reference("samples", nearest=True)] = Field(

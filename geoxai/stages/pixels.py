@@ -36,6 +36,11 @@ class SelectPixels(StoredStage):
     use: ClassVar[str] = "select.pixels"
     gives: ClassVar[str] = "pixels"
     libraries: ClassVar[tuple[str, ...]] = ("grid", "models", "readers", "statistics")
+    example: ClassVar[str] = """\
+images: {use: samples, inputs: [pacific], image: pacific, split: {train: [1951, 1985], test: [1987, 2022]}}
+unet: {use: train, from: images, architecture: {unet: {filters: [4, 8]}}, epochs: 2}
+predicted_images: {use: predict, from: images, model: unet}
+warmest: {use: select.pixels, from: predicted_images, samples: images, count: 2, separation: 4}"""
 
     from_: Annotated[str | None, Reference("prediction", nearest=True)] = Field(
         None, alias="from", description="Predicted images."

@@ -62,6 +62,7 @@ class Maps(OutputStage):
 
     use: ClassVar[str] = "plot.maps"
     libraries: ClassVar[tuple[str, ...]] = ("grid", "plotting")
+    example: ClassVar[str] = "maps: {use: plot.maps, from: composite, contours: {variable: inputs_mean}}"
 
     from_: Annotated[str | None, Reference(*_MAPPED, nearest=True)] = Field(
         None, alias="from", description="Stage with the field. Default: the nearest one above."

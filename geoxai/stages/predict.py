@@ -31,6 +31,7 @@ class Predict(StoredStage):
     use: ClassVar[str] = "predict"
     gives: ClassVar[str] = "prediction"
     libraries: ClassVar[tuple[str, ...]] = ("grid", "models", "readers")
+    example: ClassVar[str] = "forecast: {use: predict, from: samples, model: network}"
 
     from_: Annotated[str | None, Reference("samples", nearest=True)] = Field(
         None, alias="from", description="Samples to predict for, all splits."

@@ -47,6 +47,7 @@ class CropRegion(LazyStage):
     use: ClassVar[str] = "region"
     gives: ClassVar[str] = "grid"
     libraries: ClassVar[tuple[str, ...]] = ("grid", "readers")
+    example: ClassVar[str] = "pacific: {use: region, from: sst, lat: [-30, 30], lon: [120, -80]}"
 
     from_: Annotated[str | None, Reference("grid", nearest=True)] = Field(
         None, alias="from", description="Stage whose fields are cut."

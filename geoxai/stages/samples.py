@@ -51,6 +51,14 @@ class Samples(StoredStage):
     gives: ClassVar[str] = "samples"
     fits: ClassVar[bool] = True
     libraries: ClassVar[tuple[str, ...]] = ("grid", "readers", "statistics")
+    example: ClassVar[str] = """\
+samples:
+  use: samples
+  inputs: [anomaly]
+  labels: enso
+  classes: [la_nina, el_nino]
+  split: {train: [1951, 1985], validation: [1987, 1994], test: [1996, 2022]}
+  gap: 12"""
 
     inputs: Annotated[str | list[str] | dict[str, str | list[str]] | None, Reference("grid", nearest=True)] = Field(
         None,

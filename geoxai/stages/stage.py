@@ -112,6 +112,11 @@ class Stage(BaseModel):
     # library that several stages use, which has its own number in geoxai/revisions.py.
     revision: ClassVar[int] = 1
     libraries: ClassVar[tuple[str, ...]] = ()  # of geoxai/revisions.py: those that make its numbers
+    # For the manual: an entry of ``stages`` in YAML, after entries that it needs beside the examples of other stages,
+    # which it can name. It runs on what ``geoxai init`` writes; ``example_files`` is Python that writes what else it
+    # reads.
+    example: ClassVar[str] = ""
+    example_files: ClassVar[str] = ""
 
     def advise(self, name: str, stages: Mapping[str, Stage]) -> Iterable[tuple[str, str, str]]:
         """What a user should think about before running this stage, as warnings of ``check``.

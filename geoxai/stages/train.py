@@ -59,6 +59,14 @@ class Train(StoredStage):
     use: ClassVar[str] = "train"
     gives: ClassVar[str] = "network"
     libraries: ClassVar[tuple[str, ...]] = ("grid", "models")
+    example: ClassVar[str] = """\
+network:
+  use: train
+  from: samples
+  architecture: {mlp: {hidden: [8, 8]}}
+  l2: {first: 25, second: 0.01}
+  epochs: 30
+  seeds: 2"""
 
     from_: Annotated[str | None, Reference("samples", nearest=True)] = Field(
         None, alias="from", description="Samples to train on; their train split, or all where they have no split."

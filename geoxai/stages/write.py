@@ -141,6 +141,7 @@ class WriteZarr(_Write):
     """
 
     use: ClassVar[str] = "write.zarr"
+    example: ClassVar[str] = "result: {use: write.zarr, from: [relevance, composite], path: result.zarr}"
     suffix: ClassVar[str] = ".zarr"
 
     def _marks_in(self, target: Path) -> Mapping[str, Any] | None:
@@ -172,6 +173,7 @@ class WriteNetcdf(_Write):
     """
 
     use: ClassVar[str] = "write.netcdf"
+    example: ClassVar[str] = "file: {use: write.netcdf, from: composite, path: composite.nc}"
     suffix: ClassVar[str] = ".nc"
 
     compression: int = Field(4, ge=0, le=9, description="Level of zlib; 0 stores plainly.")
