@@ -54,7 +54,7 @@ def blamed(model: Callable, inputs: Sequence[Tensor], axis: int = 0) -> Iterator
     except torch.OutOfMemoryError:
         raise
     except _FAULTS as error:
-        taken = [torch.movedim(x, 0, axis) for x in inputs]
+        taken = [torch.movedim(x.clone(), 0, axis) for x in inputs]  # which networks may change in place
         try:
             with torch.no_grad():
                 call(model, taken)

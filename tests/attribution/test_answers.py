@@ -127,7 +127,7 @@ def test_inference_mode_changes_nothing(rules):
     torch.testing.assert_close(got.relevance, gradient.relevance)
     with pytest.raises(GeoxaiError, match="overwrites values in place") as caught:
         attribute(Inference(True).eval(), X, method="gradient", target=1)
-    assert "method lrp" in caught.value.fix
+    assert "out of place" in caught.value.fix
 
 
 def test_a_batch_of_one_is_explained_as_in_a_batch():

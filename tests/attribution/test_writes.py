@@ -5,6 +5,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+from geoxai.errors import GeoxaiError
 from tests.attribution.detached import check
 from tests.attribution.networks import inputs, seeded
 
@@ -253,5 +254,5 @@ def test_each_write_into_each_view(view):
 
 
 def test_an_expanded_view_is_refused_as_torch_does():
-    with pytest.raises(RuntimeError, match="more than one element of the written-to tensor"):
+    with pytest.raises(GeoxaiError, match="more than one element of the written-to tensor"):
         check(lambda x: F.linear(x, weights(6, 6))[:, :1].expand(-1, 4, -1).add_(1).flatten(1), inputs(2, 4, 6))
