@@ -11,13 +11,13 @@ from geoxai.grid.coordinates import is_rectilinear, spatial_dims
 from geoxai.grid.regions import region_mask
 
 EARTH_RADIUS = 6.371e6  # m, the mean radius
-# Edges are the same where they differ by less than this share of a cell: files store them in single precision.
+# Edges count as equal if they differ by less than this share of a cell: files store them in single precision.
 _SPACING_SHARE = 1e-3
-# Columns this many times as far apart as most are not neighbours.
+# Columns more than this many times the usual spacing apart are not neighbours.
 _GAP = 3
 EDGES = {"lat": ("lat_south", "lat_north"), "lon": ("lon_west", "lon_east")}
-"""Coordinates of the edges of rows and columns, where a file gives bounds: the array of a variable can carry one value
-per row, but not CF's pair of them."""
+"""Coordinates of the edges of rows and columns, if a file gives bounds: the array of a variable can carry one value
+per row, but not CF's pair of bounds."""
 
 CELL_COORDS = ("cell_area", *EDGES["lat"], *EDGES["lon"])
 _EDGE_ATTRS = {
@@ -32,9 +32,9 @@ _ATTRS = {"units": "m2", "standard_name": "cell_area", "long_name": "cell area o
 def area_weights(obj: xr.DataArray | xr.Dataset) -> xr.DataArray:
     """Area of every cell in m2, dims ``(lat, lon)`` or those of two-dimensional coordinates; not normalised.
 
-    A coordinate ``cell_area`` is taken as it is. On a rectilinear grid cells have the edges of ``row_edges`` and
+    A coordinate ``cell_area`` is used as it is. On a rectilinear grid cells have the edges of ``row_edges`` and
     ``column_edges``, and the area is exact for them. On a curvilinear grid it is the parallelogram spanned by the
-    differences between the positions of the neighbouring cells, NaN where a cell has no place or no neighbour.
+    differences between the positions of the neighbouring cells, NaN where a cell has no position or no neighbour.
     """
     if "cell_area" in obj.coords:
         return obj["cell_area"]
@@ -48,10 +48,10 @@ def area_weights(obj: xr.DataArray | xr.Dataset) -> xr.DataArray:
 def part_in_region(obj: xr.DataArray | xr.Dataset, box: Region) -> xr.DataArray:
     """Area in m2 of the part of every cell that lies inside a box, dims ``(lat, lon)``, rectilinear grids only.
 
-    A cell halfway over an edge counts with the part inside, so that the result does not hang on where the centres lie.
+    A cell across an edge counts with the part inside, so that the result does not depend on where the centres lie.
     """
     if not is_rectilinear(obj):
-        raise GeoxaiError("parts of cells in a box are known for one-dimensional lat and lon only")
+        raise GeoxaiError("parts of cells in a box are only defined for one-dimensional lat and lon")
     south, north = row_edges(obj)
     west, east = column_edges(obj)
     width = box.lon[1] - box.lon[0]
@@ -70,7 +70,7 @@ def part_in_region(obj: xr.DataArray | xr.Dataset, box: Region) -> xr.DataArray:
 def region_parts(obj: xr.DataArray | xr.Dataset, box: Region) -> xr.DataArray:
     """The share of every cell, from 0 to 1, that lies inside a box; dims those of ``lat`` and ``lon``.
 
-    On a curvilinear grid a cell is inside, 1, when its centre is, else 0.
+    On a curvilinear grid the share is 1 if the centre of the cell is inside, else 0.
     """
     if not is_rectilinear(obj):
         return region_mask(obj, box).astype(float)
@@ -82,9 +82,9 @@ def region_parts(obj: xr.DataArray | xr.Dataset, box: Region) -> xr.DataArray:
 
 
 def region_mean(da: xr.DataArray, box: Region) -> xr.DataArray:
-    """Area-weighted mean over a box; cells without a value are left out, cells on an edge count with their part inside.
+    """Area-weighted mean over a box; cells without a value are left out, cells on an edge count with the part inside.
 
-    Dims: those of ``da`` without lat and lon; dtype float64, NaN where no cell has a value.
+    Dims are those of ``da`` without lat and lon; dtype float64, NaN where no cell has a value.
     """
     require_cells(da, box)
     weights = part_in_region(da, box)
@@ -95,7 +95,7 @@ def region_mean(da: xr.DataArray, box: Region) -> xr.DataArray:
 
 
 def require_cells(da: xr.DataArray, box: Region) -> None:
-    """Refuse, as an option ``from``, a grid of which no cell reaches into a box."""
+    """Refuse, blaming the option ``from``, a grid without a cell that overlaps a box."""
     if float(part_in_region(da, box).sum()) > 0:
         return
     lat, lon = da["lat"].values, da["lon"].values
@@ -110,7 +110,7 @@ def require_cells(da: xr.DataArray, box: Region) -> None:
 def row_edges(obj: xr.DataArray | xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Southern and northern edge of every row in degrees.
 
-    As the coordinates ``lat_south`` and ``lat_north`` say; without them rows reach halfway to their neighbours, as far
+    From the coordinates ``lat_south`` and ``lat_north``; without them rows reach halfway to their neighbours, as far
     beyond the outermost centres, and never beyond a pole.
     """
     low, high = _carried(obj, "lat") or _edges(obj["lat"].values)
@@ -118,9 +118,9 @@ def row_edges(obj: xr.DataArray | xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
 
 
 def column_edges(obj: xr.DataArray | xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Western and eastern edge of every column in degrees, each in the turn of its centre.
+    """Western and eastern edge of every column in degrees, in the same turn of longitude as its centre.
 
-    As the coordinates ``lon_west`` and ``lon_east`` say; without them columns reach halfway to their neighbours.
+    Taken from the coordinates ``lon_west`` and ``lon_east``; without them columns reach halfway to their neighbours.
     """
     lon = obj["lon"].values
     carried = _carried(obj, "lon")
@@ -131,7 +131,7 @@ def column_edges(obj: xr.DataArray | xr.Dataset) -> tuple[np.ndarray, np.ndarray
     columns, unwrapped = _eastwards(lon.astype(float))
     low, high = _edges(unwrapped)
     excess = high[-1] - low[0] - 360
-    if np.ptp(unwrapped) < 360 and excess > 0:  # uneven columns all around: no cell may lap the first
+    if np.ptp(unwrapped) < 360 and excess > 0:  # uneven columns all around: no cell may overlap the first
         low[0], high[-1] = low[0] + excess / 2, high[-1] - excess / 2
     west, east = np.empty(lon.size), np.empty(lon.size)
     turn = lon[columns] - unwrapped
@@ -140,9 +140,9 @@ def column_edges(obj: xr.DataArray | xr.Dataset) -> tuple[np.ndarray, np.ndarray
 
 
 def _eastwards(lon: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Columns from west to east, and their longitudes running on without a jump.
+    """Columns from west to east, and their longitudes without a jump.
 
-    They begin at the first column, or east of a gap that the grid leaves open: a region across the date line, written
+    They begin at the first column, or east of a gap in the grid: a region across the date line, written
     -180 to -80 and 120 to 180, is one piece from 120 to 280.
     """
     steps = np.mod(np.diff(lon), 360)
@@ -158,13 +158,13 @@ def _eastwards(lon: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def attach_edges(ds: xr.Dataset, axis: str, bounds: np.ndarray) -> xr.Dataset | None:
     """The dataset with the bounds ``(row or column, 2)`` of ``lat`` or ``lon`` as coordinates of their edges.
 
-    As it is where the edges are those that it has without bounds; None where the bounds do not enclose the centres.
+    Unchanged if the edges are those it has without bounds; None if the bounds do not enclose the centres.
     """
     centres = ds[axis].values.astype(float)
     if bounds.shape != (centres.size, 2) or not np.isfinite(bounds).all():
         return None
     low, high = bounds.min(axis=1), bounds.max(axis=1)
-    if axis == "lon":  # a file may write the edges in other turns than the centre, and either first
+    if axis == "lon":  # a file may write the edges in other turns of longitude than the centre, and either first
         low, high = _around(centres, bounds)
     tolerance = _SPACING_SHARE * (high - low)
     if not ((low - tolerance <= centres) & (centres <= high + tolerance) & (high > low)).all():
@@ -177,7 +177,7 @@ def attach_edges(ds: xr.Dataset, axis: str, bounds: np.ndarray) -> xr.Dataset | 
 
 
 def _around(centres: np.ndarray, bounds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Western and eastern edges in the turn of the centres: the way round on which the cell is narrower."""
+    """Western and eastern edges in the turn of longitude of the centres: of both ways round the narrower cell."""
     ways = []
     for west, east in (bounds.T, bounds.T[::-1]):
         to_west, to_east = (np.mod(step + 1e-6, 360) - 1e-6 for step in (centres - west, east - centres))
@@ -190,7 +190,7 @@ def _around(centres: np.ndarray, bounds: np.ndarray) -> tuple[np.ndarray, np.nda
 def polygon_area(lat: np.ndarray, lon: np.ndarray) -> np.ndarray:
     """Area in m2 of spherical polygons whose corners, in degrees and in order, are the last axis.
 
-    Each is cut into triangles from its first corner; the excess of a triangle is that of Eriksson 1990, Math. Mag. 63.
+    Each is split into triangles from its first corner; the excess of a triangle follows Eriksson 1990, Math. Mag. 63.
     """
     north, east = np.deg2rad(lat), np.deg2rad(lon)
     corner = np.stack([np.cos(north) * np.cos(east), np.cos(north) * np.sin(east), np.sin(north)])
@@ -238,7 +238,7 @@ def _curvilinear_area(obj: xr.DataArray | xr.Dataset) -> xr.DataArray:
 
 
 def _steps(position: np.ndarray, axis: int) -> np.ndarray:
-    """Step from cell to cell: half that between both neighbours, or the one to the only neighbour that has a place."""
+    """Step from cell to cell: half that between both neighbours, or that to the only neighbour with a position."""
     outside = np.full_like(position.take([0], axis), np.nan)
     step = np.diff(position, axis=axis)
     to_next, from_last = np.concatenate([step, outside], axis), np.concatenate([outside, step], axis)

@@ -1,4 +1,4 @@
-"""Named boxes of the globe: a table that needs neither numpy nor xarray, so that ``check`` can know the names."""
+"""Named boxes of the globe: a table without numpy and xarray, so that ``check`` knows the names."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from geoxai.names import unknown
 
 @dataclass(frozen=True)
 class Region:
-    """A box in degrees: south to north, and west eastwards to east (either convention, across any seam)."""
+    """A box in degrees: south to north, and from west eastwards to east (either convention, across any seam)."""
 
     lat: tuple[float, float]
     lon: tuple[float, float]
@@ -45,7 +45,7 @@ REGIONS: dict[str, Region] = {
 
 
 def known_region(name: str) -> str:
-    """The name as ``REGIONS`` has it; spelling differences such as ``Nino 3.4`` or ``nino3.4`` are forgiven."""
+    """The name as in ``REGIONS``; other spellings such as ``Nino 3.4`` or ``nino3.4`` are accepted."""
     plain = name.lower().replace("ñ", "n").replace("+", "").replace(".", "").replace("-", "_")
     for key in (plain.replace(" ", "_"), plain.replace(" ", "").replace("_", "")):
         if key in REGIONS:
@@ -54,7 +54,7 @@ def known_region(name: str) -> str:
 
 
 def region(name: str) -> Region:
-    """The region of a name, spelled as ``known_region`` allows."""
+    """The region with a name, spelled as ``known_region`` allows."""
     try:
         return REGIONS[known_region(name)]
     except ValueError as error:

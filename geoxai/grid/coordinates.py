@@ -1,8 +1,8 @@
-"""Latitude and longitude: which way they run, and pure reorderings between conventions.
+"""Latitude and longitude: their direction and convention, and pure reorderings between these.
 
 Grids here have canonical names: ``lat`` and ``lon``, one-dimensional on a rectilinear grid, or two-dimensional over
-``(y, x)``. Nothing in this module changes a value of the data; only the order of rows and columns, and the whole turns
-that a longitude is written with.
+``(y, x)``. Nothing in this module changes a value of the data, only the order of rows and columns and the whole turns
+of 360 degrees with which longitudes are written.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Gridded = TypeVar("Gridded", xr.DataArray, xr.Dataset)
 LATITUDES = ("ascending", "descending")
 LONGITUDES = ("0..360", "-180..180")
 
-# Two coordinates are the same when they differ by less than this share of the grid spacing: files store them in single
+# Two coordinates count as equal if they differ by less than this share of the grid spacing: files store them in single
 # and in double precision.
 _SPACING_SHARE = 1e-3
 
@@ -43,7 +43,7 @@ def spatial_dims(obj: xr.DataArray | xr.Dataset) -> tuple[Hashable, Hashable]:
 
 
 def require_rectilinear(obj: xr.DataArray | xr.Dataset, what: str) -> None:
-    """Refuse, in the name of ``what``, a grid whose ``lat`` and ``lon`` are not one-dimensional."""
+    """Refuse, on behalf of ``what``, a grid whose ``lat`` and ``lon`` are not one-dimensional."""
     if not is_rectilinear(obj):
         raise GeoxaiError(
             f"{what} needs one-dimensional lat and lon; this grid has dims {tuple(obj.dims)}",
@@ -52,17 +52,17 @@ def require_rectilinear(obj: xr.DataArray | xr.Dataset, what: str) -> None:
 
 
 def latitude_direction(lat: np.ndarray) -> str:
-    """``ascending`` or ``descending``; one row counts as ascending. Raises when the rows are in no order."""
+    """``ascending`` or ``descending``; one row counts as ascending. Raises an error if the rows are not in order."""
     steps = np.diff(lat)
     if (steps > 0).all():
         return "ascending"
     if (steps < 0).all():
         return "descending"
-    raise GeoxaiError("latitudes neither rise nor fall throughout", fix="sort the file along latitude")
+    raise GeoxaiError("latitudes neither increase nor decrease throughout", fix="sort the file along latitude")
 
 
 def longitude_convention(lon: np.ndarray) -> str:
-    """``0..360``, ``-180..180``, or the range itself (``-280..80``) where it is neither.
+    """``0..360``, ``-180..180``, or the range itself (``-280..80``) if it is neither.
 
     Longitudes that fit both (all between 0 and 180) count as ``0..360``.
     """
@@ -83,7 +83,7 @@ def orientation(obj: xr.DataArray | xr.Dataset) -> tuple[str, str]:
 def wrap_longitudes(lon: np.ndarray, west: float) -> np.ndarray:
     """Longitudes in ``[west, west + 360)``, by whole turns.
 
-    Rounded to 1e-10 degrees where a turn was added, so that going there and back gives the numbers of the file.
+    Rounded to 1e-10 degrees where a turn was added, so that going there and back gives the numbers in the file.
     """
     turns = np.floor((lon - west) / 360).astype(int)
     if not turns.any():
@@ -112,7 +112,7 @@ def orientation_order(
     if lon is not None and lon != have_lon:
         wrapped = wrap_longitudes(longitudes, 0 if lon == "0..360" else -180)
         if np.unique(wrapped).size < wrapped.size:
-            raise GeoxaiError("the grid holds one meridian twice", fix="drop the repeated column")
+            raise GeoxaiError("the grid has the same meridian twice", fix="drop the repeated column")
         columns = np.argsort(wrapped, kind="stable")
         longitudes = wrapped[columns]
     return rows, columns, longitudes
@@ -128,10 +128,10 @@ def orient(obj: Gridded, lat: str | None = None, lon: str | None = None) -> Grid
     lat
         ``ascending`` or ``descending``; None keeps the direction.
     lon
-        ``0..360`` or ``-180..180``; None keeps the convention. Columns come in ascending longitude when the
-        convention changes, and stay where they are when it does not.
+        ``0..360`` or ``-180..180``; None keeps the convention. Columns are sorted by longitude if the
+        convention changes, and stay in place if it does not.
 
-    Rows and columns are permuted and whole turns added to longitudes; no value changes.
+    Rows and columns are permuted and whole turns added to longitudes; no data value changes.
     """
     rows, columns, longitudes = orientation_order(obj, lat, lon)
     moved = obj
@@ -145,14 +145,14 @@ def orient(obj: Gridded, lat: str | None = None, lon: str | None = None) -> Grid
 
 
 def with_longitudes(obj: Gridded, longitudes: np.ndarray) -> Gridded:
-    """The same grid with its longitudes written anew, attributes kept."""
+    """The same grid with new longitudes, attributes kept."""
     return obj.assign_coords(lon=("lon", longitudes, obj["lon"].attrs))
 
 
 def grid_difference(a: xr.DataArray | xr.Dataset, b: xr.DataArray | xr.Dataset) -> str | None:
-    """How two grids differ, as the rest of a sentence, or None where they are the same.
+    """How two grids differ, as the end of a sentence, or None if they are the same.
 
-    The same means: the same rows and columns in the same order, coordinates within a thousandth of the spacing.
+    Grids are the same if rows and columns are in the same order and coordinates agree to a thousandth of the spacing.
     """
     for name in ("lat", "lon"):
         if (name in a.coords) != (name in b.coords):
@@ -178,7 +178,7 @@ def same_grid(a: xr.DataArray | xr.Dataset, b: xr.DataArray | xr.Dataset) -> boo
 
 
 def spacing(values: np.ndarray) -> float:
-    """Median distance of neighbouring coordinates in degrees; 1 where there is only one."""
+    """Median distance between neighbouring coordinates in degrees; 1 if there is only one."""
     steps = np.abs(np.diff(np.asarray(values, dtype=float), axis=-1))
     steps = steps[steps > 0]
     return float(np.median(steps)) if steps.size else 1.0
@@ -193,7 +193,7 @@ def _shape(values: np.ndarray) -> str:
 
 
 def _first_difference(first: np.ndarray, second: np.ndarray) -> str:
-    """Where two axes with the same ends part."""
+    """Where two axes with the same ends first differ."""
     tolerance = _tolerance(first)
     if not np.allclose(first.flat[[0, -1]], second.flat[[0, -1]], rtol=0, atol=tolerance):
         return ""

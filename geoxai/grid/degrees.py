@@ -1,4 +1,4 @@
-"""Whether numbers can be the latitudes and longitudes of a grid, and longitudes in one convention."""
+"""Whether numbers can be the latitudes and longitudes of a grid; longitudes in a single convention."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import numpy as np
 from geoxai.errors import GeoxaiError
 
 POLE = 90 + 1e-4
-"""Latitudes beyond this are wrong; a hair beyond 90 is the rounding of single precision."""
+"""Latitudes beyond this are wrong; slightly beyond 90 is rounding in single precision."""
 
-# Written longitudes are left alone between these: files that begin at 30 or at -280 are common.
+# Longitudes between these are left as written: files that begin at 30 or at -280 are common.
 _WEST, _EAST = -360.0, 540.0
-# Two columns closer than this are one meridian.
+# Two columns closer than this are the same meridian.
 _SAME = 1e-6
 
 
 def check_latitudes(lat: np.ndarray, lon: np.ndarray | None = None) -> None:
-    """Refuse latitudes beyond a pole; NaN is passed over. ``lon`` is for the advice only."""
+    """Refuse latitudes beyond a pole; NaN is ignored. ``lon`` is only used for the advice."""
     beyond = np.abs(lat) > POLE
     if not beyond.any():
         return
@@ -26,22 +26,22 @@ def check_latitudes(lat: np.ndarray, lon: np.ndarray | None = None) -> None:
         f"{np.nanmax(lat):g}",
         fix="latitude and longitude seem to be swapped; rename them"
         if swapped
-        else "repair the latitudes, in degrees from -90 to 90",
+        else "correct the latitudes, in degrees from -90 to 90",
     )
 
 
 def tidy_longitudes(lon: np.ndarray) -> tuple[np.ndarray, str | None]:
-    """Longitudes of columns in one convention, and what was done to them, in words, or None.
+    """Longitudes of columns in a single convention, and a note on what was changed, or None.
 
     Parameters
     ----------
     lon
-        ``(column,)``, in degrees east, going round the globe once at most, eastwards or westwards.
+        ``(column,)``, in degrees east, going round the globe at most once, eastwards or westwards.
 
-    Kept as they are: 0..360 and -180..180, also with their seam inside the grid (0 to 175, then -180 to -5), and any
-    run without a jump between -360 and 540. Mixtures such as 0, 90, 200, -100 and runs beyond become 0..360.
+    Kept as they are: 0..360 and -180..180, also with the seam inside the grid (0 to 175, then -180 to -5), and any
+    sequence without a jump between -360 and 540. Mixtures such as 0, 90, 200, -100 and values beyond become 0..360.
 
-    Raises ``GeoxaiError`` where a meridian is there twice, or the columns do not follow each other around the globe.
+    Raises ``GeoxaiError`` if a meridian occurs twice, or the columns do not follow each other around the globe.
     """
     values = lon.astype(float)
     _refuse_doubled(values)
@@ -53,12 +53,12 @@ def tidy_longitudes(lon: np.ndarray) -> tuple[np.ndarray, str | None]:
     if (runs_on and low >= _WEST and high <= _EAST) or (low >= 0 and high <= 360) or (low >= -180 and high <= 180):
         return lon, None
     moved = np.round(np.mod(values, 360), 10) % 360
-    what = "are whole turns away" if runs_on else "are of mixed conventions"
-    return moved, f"longitudes {low:g} to {high:g} {what}; they are written as 0..360"
+    what = "are whole turns away" if runs_on else "mix conventions"
+    return moved, f"longitudes {low:g} to {high:g} {what}; they become 0..360"
 
 
 def _refuse_doubled(values: np.ndarray) -> None:
-    """Refuse two columns on one meridian."""
+    """Refuse two columns on the same meridian."""
     wrapped = np.mod(values, 360)
     order = np.argsort(wrapped, kind="stable")
     axis = np.append(wrapped[order], wrapped[order[0]] + 360)
@@ -66,11 +66,11 @@ def _refuse_doubled(values: np.ndarray) -> None:
     if values.size == 1 or not close.size:
         return
     first, second = sorted((order[close[0]], order[(close[0] + 1) % values.size]))
-    turn = " (they run over more than a whole turn)" if np.ptp(values) > 360 else ""
+    turn = " (they cover more than a whole turn)" if np.ptp(values) > 360 else ""
     raise GeoxaiError(
         f"columns {first + 1} and {second + 1} of {values.size} are both at longitude {values[first]:g}"
         + (f", written {values[first]:g} and {values[second]:g}{turn}" if values[first] != values[second] else ""),
-        fix="keep every meridian once",
+        fix="keep each meridian only once",
     )
 
 

@@ -1,4 +1,4 @@
-"""Masks from another grid, and fields that hold no value."""
+"""Masks from another grid, and fields without any value."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def mask_onto(mask: xr.DataArray, grid: xr.DataArray | xr.Dataset) -> xr.DataArr
     mask
         Dims ``(lat, lon)``, one-dimensional coordinates, any direction and longitude convention.
     grid
-        The grid wanted, rectilinear or with two-dimensional ``lat`` and ``lon``.
+        The target grid, rectilinear or with two-dimensional ``lat`` and ``lon``.
 
-    Halfway between two centres the southern, the western one is taken, whichever way either grid is written. Raises
-    ``GeoxaiError`` where the grid reaches more than one mask cell beyond the mask.
+    Halfway between two centres, the southern or western one is taken, however either grid is oriented. Raises
+    ``GeoxaiError`` if the grid extends more than one mask cell beyond the mask.
     """
     if not is_rectilinear(mask) or set(mask.dims) != {"lat", "lon"}:
         raise GeoxaiError(
@@ -56,7 +56,7 @@ def _nearest(centres: np.ndarray, wanted: np.ndarray, period: float | None = Non
     if axis.size == 1:
         return np.zeros(target.shape, dtype=int), float(np.nanmax(np.abs(target - axis[0])))
     to_lower, to_upper = np.abs(target - axis[above - 1]), np.abs(axis[above] - target)
-    # single-precision centres sit a hair off the middle: a tie within 1e-5 degrees is a tie
+    # single-precision centres are slightly off the middle: within 1e-5 degrees it is a tie
     take_lower = to_lower <= to_upper + 1e-5
     index = np.where(take_lower, above - 1, above)
     return order[index], float(np.nanmax(np.minimum(to_lower, to_upper)))
@@ -68,12 +68,12 @@ def require_values(da: xr.DataArray, name: str) -> None:
     Parameters
     ----------
     da
-        ``lat`` and ``lon`` (or ``y`` and ``x``) and any leading dims such as time; read if it is lazy, so pass what is
+        ``lat`` and ``lon`` (or ``y`` and ``x``) and any leading dims such as time; read if lazy, so pass what is
         in memory or about to be.
     name
         The variable, for the message.
 
-    Raises ``InputError`` that names the variable and the first time (or index) at which every cell is NaN.
+    Raises ``InputError`` naming the variable and the first time (or index) at which every cell is NaN.
     """
     if not np.issubdtype(da.dtype, np.floating):
         return
@@ -89,5 +89,5 @@ def require_values(da: xr.DataArray, name: str) -> None:
     at = f" at {', '.join(place)} ({count} fields are empty)" if place else ""
     raise InputError(
         f"variable {name!r} has no value in any cell{at}",
-        fix="leave these times out of the time range, or look for a wrong fill value, unit or mask",
+        fix="leave these times out of the time range, or check the fill value, unit and mask",
     )

@@ -1,4 +1,4 @@
-"""The cell in which a place lies."""
+"""The cell in which a point lies."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from geoxai.errors import GeoxaiError
 from geoxai.grid.area import column_edges, row_edges
 from geoxai.grid.coordinates import is_rectilinear, spatial_dims
 
-# A place this close to an edge (degrees) lies on it.
+# A point this close to an edge (degrees) lies on it.
 _EDGE = 1e-4
 
 
 def cell_at(cells: xr.DataArray | xr.Dataset, lat: float, lon: float) -> tuple[int, int]:
-    """Row and column of the cell in which a place lies; of several, that with the nearest centre.
+    """Row and column of the cell in which a point lies; if it lies in several, the one with the nearest centre.
 
     Parameters
     ----------
@@ -23,12 +23,12 @@ def cell_at(cells: xr.DataArray | xr.Dataset, lat: float, lon: float) -> tuple[i
     lat, lon
         Degrees north and east, in either convention.
 
-    The outermost rows reach to a pole where no further row would fit between. On a curvilinear grid a cell reaches half
-    a diagonal from its centre. Raises ``GeoxaiError`` where the place lies in no cell.
+    The outermost rows reach to a pole if no further row would fit in between. On a curvilinear grid a cell reaches half
+    a diagonal from its centre. Raises ``GeoxaiError`` if the point lies in no cell.
     """
     if not (abs(lat) <= 90 and -360 <= lon <= 540):
         raise GeoxaiError(
-            f"latitude {lat:g}, longitude {lon:g} is no place", fix="give degrees north, -90 to 90, and degrees east"
+            f"latitude {lat:g}, longitude {lon:g} is not a place", fix="give degrees north, -90 to 90, and degrees east"
         )
     return _rectilinear(cells, lat, lon) if is_rectilinear(cells) else _curvilinear(cells, lat, lon)
 

@@ -1,4 +1,4 @@
-"""Boxes cut out of a grid, across 0 and 180 degrees alike, and masks of them."""
+"""Boxes cut out of a grid, also across 0 and 180 degrees, and masks of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from geoxai.errors import OptionError
 from geoxai.grid.boxes import Region, region
 from geoxai.grid.coordinates import Gridded, longitude_convention, require_rectilinear, with_longitudes
 
-# A cell centre this close to an edge (degrees) lies on it: single-precision coordinates are off by less.
+# A cell centre this close to an edge (degrees) lies on it: the error of single-precision coordinates is smaller.
 EDGE = 1e-4
 
 
@@ -21,14 +21,14 @@ def select_box(obj: Gridded, lat: tuple[float, float] | None = None, lon: tuple[
     obj
         Rectilinear grid.
     lat
-        South and north edge in degrees, or None for all rows. The direction of the file is kept.
+        South and north edges in degrees, or None for all rows. The direction of the file is kept.
     lon
-        West and east edge in degrees, either convention, going eastwards: ``(170, -120)`` crosses 180, ``(-20, 30)``
-        crosses 0; 360 or more apart, or None, means all columns. Where the box crosses the seam of the file its
-        columns come in one piece from west to east, and their longitudes run on without a jump (-30 to 30 from a
+        West and east edges in degrees, either convention, going eastwards: ``(170, -120)`` crosses 180, ``(-20, 30)``
+        crosses 0; 360 or more apart, or None, means all columns. If the box crosses the seam of the file, its
+        columns come in one piece from west to east, with longitudes that continue without a jump (-30 to 30 from a
         0..360 file, 120 to 280 from a -180..180 file); otherwise order and values are those of the file.
 
-    No value changes. Raises ``OptionError`` for ``lat`` or ``lon`` where the box holds no cell.
+    No value changes. Raises ``OptionError`` for ``lat`` or ``lon`` if the box contains no cell.
     """
     require_rectilinear(obj, "a box")
     if lat is not None:
@@ -72,7 +72,7 @@ def _select_columns(obj: Gridded, west: float, east: float) -> Gridded:
 
 
 def _eastward(lon: np.ndarray, west: float) -> np.ndarray:
-    """Degrees east of ``west``, in [0, 360), a hair west of it counting as 0."""
+    """Degrees east of ``west``, in [0, 360); marginally west of it counts as 0."""
     distance = np.mod(lon.astype(float) - west, 360)
     return np.where(distance > 360 - EDGE, 0.0, distance)
 
@@ -99,9 +99,9 @@ def polygon_mask(
     ----------
     lat, lon
         Corners in order, in degrees; the last is joined to the first. Sides are straight in latitude and longitude,
-        take the shorter way round, and may cross any seam. No polygon holds a pole.
+        take the shorter way round, and may cross any seam. No polygon contains a pole.
 
-    Raises ``OptionError`` where there are fewer than three corners, or not as many latitudes as longitudes.
+    Raises ``OptionError`` if there are fewer than three corners, or not as many latitudes as longitudes.
     """
     if len(lat) != len(lon) or len(lat) < 3:
         raise OptionError(

@@ -1,10 +1,10 @@
-"""The inputs of a network that takes several: all in one dataset, and each as if it were alone.
+"""The inputs of a network that takes several: all in one dataset, and each as if it were the only one.
 
-A dataset of several inputs names them in its attribute ``network_inputs``, in their order. Variables with channels
+A dataset of several inputs lists them in order in its attribute ``network_inputs``. Variables with channels
 carry the name of their input (``inputs_sst``, ``relevance_sst``), and so do the channels (``channel_sst``,
-``units_sst``). Rows, columns and the coordinates on them do so only where the inputs lie on different grids
-(``lat_sst``, ``lat_z500``): one dataset cannot hold two latitudes of one name. What is about samples, such as time,
-label or the account, is there once.
+``units_sst``). Rows, columns and their coordinates do so only if the inputs lie on different grids
+(``lat_sst``, ``lat_z500``): one dataset cannot hold two latitudes of the same name. What describes samples, such as
+time, label or the account, occurs once.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ Gridded = TypeVar("Gridded", xr.DataArray, xr.Dataset)
 
 
 def names_of(dataset: xr.Dataset) -> tuple[str, ...]:
-    """The names of several inputs, nothing where there is one."""
+    """The names of several inputs; empty if there is only one."""
     return tuple(str(dataset.attrs.get(ATTRIBUTE, "")).split())
 
 
 def inputs_of(samples: xr.Dataset) -> xr.DataArray | xr.Dataset:
-    """What a network takes: ``inputs``, or a dataset of several by their names, in their order."""
+    """What a network takes: ``inputs``, or a dataset with several by name, in their order."""
     return fields_of(samples, "inputs")
 
 
 def fields_of(dataset: xr.Dataset, variable: str) -> xr.DataArray | xr.Dataset:
-    """A variable that has channels, or a dataset of it for several inputs by their names, in their order."""
+    """A variable that has channels; for several inputs a dataset with one variable per input, in their order."""
     names = names_of(dataset)
     if not names:
         return dataset[variable]
@@ -47,7 +47,7 @@ def fields_of(dataset: xr.Dataset, variable: str) -> xr.DataArray | xr.Dataset:
 
 
 def dataset_of(fields: xr.DataArray | xr.Dataset, variable: str) -> xr.Dataset:
-    """The dataset of which ``fields_of`` gives these fields."""
+    """The dataset from which ``fields_of`` gives these fields."""
     if isinstance(fields, xr.DataArray):
         return fields.to_dataset(name=variable)
     names = [str(name) for name in fields.data_vars]
@@ -55,24 +55,24 @@ def dataset_of(fields: xr.DataArray | xr.Dataset, variable: str) -> xr.Dataset:
 
 
 def ends_of(dataset: xr.Dataset) -> tuple[str, ...]:
-    """What the variables of each input end with; nothing where there is one."""
+    """The suffix of the variables of each input; empty if there is only one."""
     return tuple(f"_{name}" for name in names_of(dataset)) or ("",)
 
 
 def each(inputs: xr.DataArray | xr.Dataset) -> dict[str, xr.DataArray]:
-    """What ``inputs_of`` gives, input by input; the name of one alone is empty."""
+    """What ``inputs_of`` gives, by input; the name of a single input is empty."""
     if isinstance(inputs, xr.DataArray):
         return {"": inputs}
     return {str(name): array for name, array in inputs.data_vars.items()}
 
 
 def parts(dataset: xr.Dataset) -> dict[str, xr.Dataset]:
-    """The dataset of every input as if it were alone; that of one as it is, under an empty name."""
+    """The dataset of each input as if it were the only one; a single input is unchanged, under an empty name."""
     return {name: alone(dataset, name) for name in names_of(dataset) or ("",)}
 
 
 def alone(dataset: xr.Dataset, name: str) -> xr.Dataset:
-    """What belongs to one input, and what is about samples, with the names that they would have if it were alone."""
+    """What belongs to one input, and what describes samples, named as if it were the only input."""
     names = names_of(dataset)
     if not names:
         return dataset
@@ -88,7 +88,7 @@ def alone(dataset: xr.Dataset, name: str) -> xr.Dataset:
 
 
 def plain(array: xr.DataArray) -> xr.DataArray:
-    """The array of one of several inputs with the names of dims and coordinates that it would have alone."""
+    """The array of one of several inputs, its dims and coordinates named as if it were the only input."""
     for dim in map(str, array.dims):
         if dim.startswith(f"{_CHANNEL}_"):
             return _renamed(array, dim.removeprefix(f"{_CHANNEL}_"))
@@ -96,9 +96,9 @@ def plain(array: xr.DataArray) -> xr.DataArray:
 
 
 def together(by_name: Mapping[str, xr.Dataset], like: xr.Dataset | None = None) -> xr.Dataset:
-    """One dataset of what ``parts`` would give: the inverse of it. What is about samples is taken from the first.
+    """One dataset of several inputs, the inverse of ``parts``. What describes samples is taken from the first.
 
-    Whether they lie on one grid is as in ``like``, a dataset of the same inputs, else it follows from lat and lon.
+    Whether they share a grid is taken from ``like``, a dataset of the same inputs, or else follows from lat and lon.
     """
     if set(by_name) == {""}:
         return by_name[""]
@@ -120,19 +120,19 @@ def together(by_name: Mapping[str, xr.Dataset], like: xr.Dataset | None = None) 
 
 
 def _owner(scalar: str, names: tuple[str, ...]) -> str:
-    """The input whose name a scalar coordinate carries, if any."""
+    """The input whose name is part of a scalar coordinate's name, if any."""
     return max((name for name in names if scalar.endswith(f"_{name}")), key=len, default="")
 
 
 def _own_dims(dataset: xr.Dataset, name: str) -> set[Hashable]:
-    """The dims that carry the name of an input."""
+    """The dims whose names end in that of an input."""
     channel = f"{_CHANNEL}_{name}"
     dims = {dim for variable in dataset.variables.values() if channel in variable.dims for dim in variable.dims}
     return {dim for dim in dims if str(dim).endswith(f"_{name}")}
 
 
 def _renamed(obj: Gridded, name: str) -> Gridded:
-    """Without the name of the input on dims, coordinates and variables with channels."""
+    """Removes the name of the input from dims, coordinates and variables with channels."""
     end = f"_{name}"
     variables: Mapping[Hashable, Any] = obj.variables if isinstance(obj, xr.Dataset) else obj.coords
     keys: set[Hashable] = {dim for dim in obj.dims if str(dim).endswith(end)}
@@ -144,7 +144,7 @@ def _renamed(obj: Gridded, name: str) -> Gridded:
 
 
 def _named(dataset: xr.Dataset, name: str, apart: bool, by_name: Mapping[str, xr.Dataset]) -> xr.Dataset:
-    """With the name of the input on all that is its own."""
+    """Adds the name of the input to everything that belongs to it alone."""
     own = {_CHANNEL, *(_horizontal(dataset) if apart else ())}
     keys: set[Hashable] = {dim for dim in own if dim in dataset.dims}
     for key, variable in dataset.variables.items():

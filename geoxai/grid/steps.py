@@ -1,7 +1,7 @@
-"""The step of a time axis, and the number of each time in steps: in months where the calendar says so, else in seconds.
+"""The step of a time axis, and the number of each time in steps: months if the calendar says so, else seconds.
 
-A year has 12 months in every calendar, but 365 or 366 days: the stamp of an annual or seasonal mean may drift by days,
-and so may the length of the months between two of them. Such series step by months, whatever the days.
+A year has 12 months in every calendar, but 360, 365 or 366 days: the date of an annual or seasonal mean may drift by
+days, and so may the length of the months in between. Such series have steps of months, whatever the days.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import xarray as xr
 from geoxai.grid.time import is_monthly, month_position, year_month
 
 ATTRIBUTE = "step"
-_MONTHS_OFF = 0.5  # most that stamps of longer steps may be off a whole number of steps, in months
+_MONTHS_OFF = 0.5  # the most that dates of longer steps may deviate from a whole number of steps, in months
 
 
 @dataclass(frozen=True)
 class TimeStep:
-    """The distance of neighbouring times, such as 1 month, 12 months or 86400 seconds."""
+    """The distance between neighbouring times, such as 1 month, 12 months or 86400 seconds."""
 
     size: float
     unit: Literal["months", "seconds"]
@@ -30,15 +30,15 @@ class TimeStep:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The step that ``str`` wrote."""
+        """The step from the text that ``str`` gives."""
         size, unit = text.split()
         return cls(float(size), "months" if unit == "months" else "seconds")
 
 
 def time_step(time: xr.DataArray) -> TimeStep | None:
-    """The smallest distance of times that follow each other; None where there is one time only.
+    """The smallest distance between consecutive times; None if there is only one time.
 
-    Times of which no two share a month step by months: by 1, or by more (3 for seasons, 12 for years) where all of
+    If no two times share a month, the step is in months: 1, or more (3 for seasons, 12 for years) if all of
     them are a whole number of such steps apart, give or take half a month.
     """
     if np.size(time) < 2:
@@ -53,9 +53,9 @@ def time_step(time: xr.DataArray) -> TimeStep | None:
 
 
 def step_numbers(time: xr.DataArray, step: TimeStep | None) -> np.ndarray:
-    """The number of each time's step (int64) from that of the first one, so that neighbours differ by one.
+    """The number of each time's step (int64), counted from the first, so that neighbours differ by one.
 
-    Each is counted from the one before, so that small irregularities do not add up; different times never share a
+    Each is counted from the previous one, so that small irregularities do not add up; different times never share a
     step.
     """
     if step is None:

@@ -33,7 +33,7 @@ def _part(time: Any, name: str) -> np.ndarray:
 
 
 def _day_fraction(time: Any) -> np.ndarray:
-    """The part of the day that is over (float64)."""
+    """The fraction of the day that has passed (float64)."""
     return ((_part(time, "hour") * 60 + _part(time, "minute")) * 60 + _part(time, "second")) / 86400
 
 
@@ -58,7 +58,7 @@ def month_day(time: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def year_fraction(time: Any) -> np.ndarray:
-    """The part of its year that is over at every time, 0 to below 1 (float64), in the calendar of the times."""
+    """The fraction of the year that has passed at every time, from 0 to below 1 (float64), in the times' calendar."""
     if np.size(time) == 0:
         return np.zeros(0)
     return (_part(time, "dayofyear") - 1 + _day_fraction(time)) / _part(time, "days_in_year")
@@ -70,28 +70,28 @@ def year_month(time: Any) -> np.ndarray:
 
 
 def decimal_year(time: Any) -> np.ndarray:
-    """Time in years (float64): the middle of its month for monthly data, so that day stamps do not matter."""
+    """Time in years (float64): the middle of the month for monthly data, so that the day does not matter."""
     if is_monthly(time):
         return years(time) + (months(time) - 0.5) / 12
     return years(time) + (months(time) - 1 + (_part(time, "day") - 1 + _day_fraction(time)) / 31) / 12
 
 
 def month_position(time: Any) -> np.ndarray:
-    """Months since year 0 with the part of the month that is over (float64)."""
+    """Months since year 0, with the fraction of the month that has passed (float64)."""
     if np.size(time) == 0:
         return np.zeros(0)
     return year_month(time) + (_part(time, "day") - 1 + _day_fraction(time)) / _part(time, "days_in_month")
 
 
 def is_monthly(time: Any) -> bool:
-    """Whether no two times share a month and all follow each other: such data are matched by year and month."""
+    """Whether no two times share a month and all are in order: such data are matched by year and month."""
     return bool((np.diff(year_month(time)) > 0).all())
 
 
 def is_yearly(time: Any) -> bool:
-    """Whether times are one a year, whatever the year: whole years apart but for the month that a stamp may drift by.
+    """Whether there is at most one time per year: whole years apart, except for a drift of up to a month.
 
-    At least two times are needed to say so.
+    At least two times are needed to tell.
     """
     if np.size(time) < 2 or not (np.diff(years(time)) > 0).all():
         return False
@@ -100,14 +100,14 @@ def is_yearly(time: Any) -> bool:
 
 
 def is_every_month(time: Any) -> bool:
-    """Whether times are monthly and most of them one month after the one before: not seasons, not years."""
+    """Whether times are monthly, most of them one month after the previous one: not seasons, not years."""
     steps = np.diff(year_month(time))
     return bool((steps > 0).all()) and steps.size > 0 and float(np.median(steps)) == 1
 
 
 @dataclass(frozen=True)
 class Hole:
-    """Times missing between two that are there: ``missing`` steps of ``step``, a count of months or a duration."""
+    """A gap in a time axis: ``missing`` steps of ``step``, a number of months or a duration, between two times."""
 
     before: str
     after: str
@@ -121,9 +121,9 @@ class Hole:
 def holes(time: Any) -> list[Hole]:
     """Where steps are missing in a time axis in order, of any calendar.
 
-    Steps of a month and more are counted in calendar months, so that neither their days nor a stamp that drifts within
+    Steps of a month and more are counted in calendar months, so that neither their days nor a date that drifts within
     the month or year matters; shorter ones by their duration. A gap that recurs every year between the same months, as
-    in winters alone, is no hole.
+    in data of winters only, is not a hole.
     """
     values = np.asarray(time)
     if values.size < 3:
@@ -133,7 +133,7 @@ def holes(time: Any) -> list[Hole]:
     usual = float(np.median(monthly))
     if usual >= 1:
         steps, least, name = monthly.astype(float), usual, "1 month" if usual == 1 else f"{usual:g} months"
-        if usual > 1:  # stamps of seasons and years may stray by a month or two
+        if usual > 1:  # dates of seasons and years may stray by a month or two
             least = 1.5 * usual
     else:
         steps = _seconds(np.diff(values))
@@ -149,7 +149,7 @@ def holes(time: Any) -> list[Hole]:
 
 
 def _recurring(month: np.ndarray, wide: np.ndarray) -> set[int]:
-    """The gaps from one month of the year to another, equally long, that are there in at least half of the years."""
+    """The gaps from one month of the year to another, equally long, that occur in at least half of the years."""
     gaps = [(int(month[i] % 12), int(month[i + 1] - month[i])) for i in wide]
     least = max(2.0, (month[-1] // 12 - month[0] // 12) / 2)
     counts = Counter(gaps)
@@ -171,9 +171,9 @@ def _duration(seconds: float) -> str:
 
 
 def resolution(time: Any) -> TimeResolution:
-    """How finely times are told apart: by year, month or day where that suffices and all have one time of day.
+    """How finely times must be written: to the year, month or day if that suffices and all have the same time of day.
 
-    A single time is known to the day, or to the minute where it is not midnight.
+    A single time is written to the day, or to the minute if it is not midnight.
     """
     if np.ndim(time) == 0:
         time = np.asarray(time).reshape(1)
@@ -186,7 +186,7 @@ def resolution(time: Any) -> TimeResolution:
 
 
 def time_text(value: Any) -> str:
-    """A time as people write it: ``1997-03-01``, with the hour where it is not midnight."""
+    """A time as people write it: ``1997-03-01``, with hour and minute if it is not midnight."""
     array = xr.DataArray(np.asarray([value]), dims="time")
     year, month, day, hour, minute = (int(getattr(array.dt, part).values[0]) for part in _PARTS[:5])
     date = f"{year:04d}-{month:02d}-{day:02d}"
@@ -210,7 +210,7 @@ def parse_date(value: int | str | datetime.date) -> tuple[int, ...]:
 
 
 def _rank(parts: list[np.ndarray]) -> np.ndarray:
-    """One number per time that sorts as the parts (year, month, day, ...) do."""
+    """One number per time that sorts like the parts (year, month, day, ...)."""
     base = np.array([1, 13, 32, 25, 60, 60])[: len(parts)]
     rank = np.zeros_like(parts[0])
     for part, size in zip(parts, base):
@@ -219,14 +219,14 @@ def _rank(parts: list[np.ndarray]) -> np.ndarray:
 
 
 def _moment(time: Any) -> np.ndarray:
-    """One number per time, to the microsecond, equal for the same date and time of day in every calendar."""
+    """One number per time, to the microsecond, the same for a date and time of day in every calendar."""
     return _rank([_part(time, name) for name in _PARTS]) * 1_000_000 + _part(time, "microsecond")
 
 
 def in_range(time: Any, start: int | str | datetime.date | None, end: int | str | datetime.date | None) -> np.ndarray:
-    """Boolean per time: not before ``start`` and not after ``end``, both counted in whole.
+    """Boolean per time: not before ``start`` and not after ``end``, both included completely.
 
-    A year means all of it, ``"1997-03"`` all of that month, so the answer is the same in every calendar.
+    A year means the whole year, ``"1997-03"`` the whole month, so the answer is the same in every calendar.
     """
     inside = np.ones(np.size(time), dtype=bool)
     for limit, after in ((start, True), (end, False)):
@@ -244,9 +244,9 @@ def select_time(
     start: int | str | datetime.date | None = None,
     end: int | str | datetime.date | None = None,
 ) -> Gridded:
-    """The times from ``start`` to ``end``, both included in whole; years or dates, any calendar.
+    """The times from ``start`` to ``end``, both included completely; years or dates, any calendar.
 
-    Raises ``OptionError`` for ``time`` where nothing is left.
+    Raises ``OptionError`` for ``time`` if nothing is left.
     """
     if start is None and end is None:
         return obj
@@ -266,9 +266,9 @@ def select_time(
 
 
 def match_times(wanted: Any, have: Any) -> np.ndarray:
-    """For every wanted time its place in ``have``, -1 where there is none.
+    """The position of every wanted time in ``have``, -1 if it is not there.
 
-    Where both are annual they are matched by year, where both are monthly by year and month, since files date a year or
+    If both are annual they are matched by year, if both are monthly by year and month, since files date a year or
     a month by its first, middle or last day in different calendars; otherwise by full date and time of day, whatever
     the calendar.
     """

@@ -1,1 +1,1 @@
-"""Files as people have them, opened as lazy xarray objects with canonical names."""
+"""Files as they come, opened as lazy xarray objects with canonical names."""

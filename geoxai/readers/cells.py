@@ -1,4 +1,4 @@
-"""The cells of a file's grid: degrees that can be, edges where the file gives bounds, cells without a place."""
+"""The cells of a file's grid: plausible degrees, edges if the file gives bounds, cells without a position."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from geoxai.grid.degrees import check_latitudes, tidy_longitudes
 
 log = logging.getLogger("geoxai.readers")
 
-# Numbers beyond this are fill values that nothing declares, such as NetCDF's own 9.97e36.
+# Numbers beyond this are undeclared fill values, such as NetCDF's own 9.97e36.
 _FILL = 1e15
 
 
 def checked_cells(path: Path, ds: xr.Dataset, bounds: dict[str, np.ndarray]) -> xr.Dataset:
-    """The dataset with a grid that can be believed; ``bounds`` of ``lat`` and ``lon`` as the file has them.
+    """The dataset with a plausible grid; ``bounds`` of ``lat`` and ``lon`` as in the file.
 
-    On a rectilinear grid longitudes come in one convention and a last column that repeats the first is left out, each
-    with a warning. Of two-dimensional coordinates fill values become NaN, in both. Bounds become coordinates, see
-    ``geoxai.grid.area``. Raises ``InputError`` that names the file.
+    On a rectilinear grid longitudes get a single convention and a last column that repeats the first is left out, each
+    with a warning. Fill values in two-dimensional coordinates become NaN in both. Bounds become coordinates, see
+    ``geoxai.grid.area``. Raises ``InputError`` naming the file.
     """
     if not {"lat", "lon"} <= set(ds.coords):
         return ds
     for axis in ("lat", "lon"):
         if not ds[axis].size or ds[axis].dtype.kind not in "fiu":
             what = "is empty" if not ds[axis].size else f"holds {_kind(ds[axis])}, expected degrees"
-            raise InputError(f"{path}: {axis} {what}", fix="write numbers in degrees into the file")
+            raise InputError(f"{path}: {axis} {what}", fix="store numbers in degrees in the file")
     try:
         return _rectilinear(path, ds, bounds) if is_rectilinear(ds) else _curvilinear(path, ds, bounds)
     except InputError:
@@ -48,7 +48,7 @@ def _rectilinear(path: Path, ds: xr.Dataset, bounds: dict[str, np.ndarray]) -> x
     for axis in ("lat", "lon"):
         values = ds[axis].values.astype(float)
         if not np.isfinite(values).all() or (np.abs(values) > _FILL).any():
-            raise InputError(f"{path}: {axis} has missing or infinite values", fix="repair this coordinate in the file")
+            raise InputError(f"{path}: {axis} has missing or infinite values", fix="correct it in the file")
     lon = ds["lon"].values.astype(float)
     check_latitudes(ds["lat"].values.astype(float), lon)
     latitude_direction(ds["lat"].values)
@@ -73,12 +73,12 @@ def _curvilinear(path: Path, ds: xr.Dataset, bounds: dict[str, np.ndarray]) -> x
     lat, lon = (ds[axis].values.astype(float) for axis in ("lat", "lon"))
     missing = ~(np.abs(lat) < _FILL) | ~(np.abs(lon) < _FILL)
     if missing.all():
-        raise InputError(f"{path}: no cell has a latitude and a longitude", fix="repair the coordinates in the file")
+        raise InputError(f"{path}: no cell has a latitude and a longitude", fix="correct the coordinates in the file")
     lat, lon = np.where(missing, np.nan, lat), np.where(missing, np.nan, lon)
     check_latitudes(lat, lon)
     if (np.abs(lon) > 720).any():
         raise GeoxaiError(
-            f"longitudes run from {np.nanmin(lon):g} to {np.nanmax(lon):g}", fix="repair them, in degrees east"
+            f"longitudes run from {np.nanmin(lon):g} to {np.nanmax(lon):g}", fix="correct them, in degrees east"
         )
     if missing.any():
         log.warning(
@@ -93,7 +93,7 @@ def _curvilinear(path: Path, ds: xr.Dataset, bounds: dict[str, np.ndarray]) -> x
 
 
 def has_places(da: xr.DataArray) -> xr.DataArray | None:
-    """True where a cell has a latitude and longitude, over the horizontal dims; None where all have."""
+    """True where a cell has a latitude and longitude, over the horizontal dims; None if all have them."""
     known = da["lat"].notnull() & da["lon"].notnull() if da["lat"].ndim == 2 else None
     if known is None or bool(known.all()):
         return None

@@ -1,4 +1,4 @@
-"""Canonical names: the coordinates of a file's fields as ``lat``, ``lon`` and ``time``, after CF or common names."""
+"""Canonical names: the coordinates of a file's fields as ``lat``, ``lon`` and ``time``, by CF or common names."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def canonical_names(
     required: bool = True,
     wanted: Iterable[str] = (),
 ) -> xr.Dataset:
-    """The dataset with ``lat``, ``lon`` and ``time`` under these names, CF attributes set, values untouched.
+    """The dataset with ``lat``, ``lon`` and ``time`` under these names, with CF attributes and unchanged values.
 
     Parameters
     ----------
@@ -35,14 +35,14 @@ def canonical_names(
     source
         The file, for messages.
     given
-        Which variable of the file is ``lat``, ``lon`` or ``time`` where the file does not make it clear.
+        Which variable of the file is ``lat``, ``lon`` or ``time`` if the file does not make it clear.
     required
         Whether the file must have latitude and longitude.
     wanted
         The variables, by their names in the file, whose coordinates count; default: all.
 
     One-dimensional latitude and longitude become the dims ``lat`` and ``lon``; two-dimensional ones keep their dims
-    under the names ``y`` and ``x``. A file without time is left without. Raises ``InputError`` where the fields have no
+    under the names ``y`` and ``x``. A file may have no time. Raises ``InputError`` if the fields have no
     latitude or longitude or several variables could be it.
     """
     given = dict(given or {})
@@ -69,7 +69,7 @@ def canonical_names(
 
 
 def _time(ds: xr.Dataset, fields: Sequence[Hashable], source: str) -> Hashable | None:
-    """The time of the fields; else the only scalar of the file that is a time, such as that of a single image."""
+    """The time of the fields, or else the only scalar time in the file, such as that of a single image."""
     for field in fields:
         time = axis_of(ds, field, "time", source)
         if time is not None:
@@ -82,7 +82,7 @@ def _time(ds: xr.Dataset, fields: Sequence[Hashable], source: str) -> Hashable |
 
 
 def _as_dim(ds: xr.Dataset, axis: str, name: Hashable) -> xr.Dataset:
-    """A zero- or one-dimensional coordinate as the dim of its canonical name."""
+    """A zero- or one-dimensional coordinate as a dim with its canonical name."""
     if ds[name].ndim == 0:
         ds = ds.expand_dims(name)
     (dim,) = ds[name].dims

@@ -1,4 +1,4 @@
-"""Values that cannot be: fill values that nothing declares, temperatures below absolute zero, lone outliers."""
+"""Implausible values: undeclared fill values, temperatures below absolute zero, isolated outliers."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ LARGEST = 1e15
 """Larger values are taken for fill values: 1e20 and NetCDF's 9.97e36 are common."""
 
 OUTLIER_SD = 1e4
-_ABSOLUTE = 100.0  # K; data that reach this are temperatures, not differences between them
-_CENTRAL = (0.05, 99.95)  # percent; the spread is that of the values between, so that the outliers do not widen it
+_ABSOLUTE = 100.0  # K; data that reach this are temperatures, not differences of temperatures
+_CENTRAL = (0.05, 99.95)  # percent; the spread is that of the values in between, so that outliers do not widen it
 _SAMPLE = 20_000
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What numbers of a variable can be.
+    """Which values of a variable are plausible.
 
-    ``variable`` is the name that the config gives it; ``kelvin`` whether they are absolute temperatures in K.
+    ``variable`` is its name in the config; ``kelvin`` says whether the values are absolute temperatures in K.
     """
 
     variable: str
@@ -33,10 +33,10 @@ class Expected:
 
 
 def check_values(values: np.ndarray, path: Path, name: str, expected: Expected) -> None:
-    """Refuse a block of values with some beyond ``LARGEST`` or, where they are in K, below 0; warn of lone outliers.
+    """Refuse a block with values beyond ``LARGEST`` or, if in K, below 0; warn of isolated outliers.
 
-    The remedies are options of ``load.netcdf``. Costs a pass for the extremes; what is wrong is counted where they
-    are. An outlier is more than 1e4 standard deviations of the central 99.9 % of the values from their median.
+    The remedies are options of ``load.netcdf``. Costs one pass for the extremes; wrong values are only counted if they
+    occur. An outlier is more than 1e4 standard deviations of the central 99.9 % of the values from their median.
     """
     if not values.size:
         return
@@ -84,7 +84,7 @@ def _warn_of_outliers(values: np.ndarray, low: float, high: float, path: Path, n
 
 
 def _yaml(value: float) -> str:
-    """A number as YAML reads it back, as short as single precision allows."""
+    """A number as YAML reads it, as short as single precision allows."""
     if np.isinf(value):
         return ".inf" if value > 0 else "-.inf"
     short = f"{value:g}"

@@ -1,4 +1,4 @@
-"""A variable of one file as a lazy array whose reading errors name the file, the variable and what to do."""
+"""A variable of one file as a lazy array whose read errors name the file, the variable and what to do."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from geoxai.readers.extremes import Expected, check_values
 from geoxai.readers.packing import within
 
 _CHUNK_BYTES = 2**25
-# A packed value keeps its integer when unpacking rounds by less than this share of the packing step.
+# A packed value keeps its integer if unpacking rounds by less than this share of the packing step.
 _STEP_SHARE = 1 / 20
 
 
 @dataclass(frozen=True)
 class Meaning:
-    """What the numbers of a variable mean: which are missing, and what all others can be (None: anything)."""
+    """What the numbers of a variable mean: which are missing, and which others are plausible (None: all)."""
 
     missing: tuple[float, ...] = ()
     valid: tuple[float, float] | None = None
     expected: Expected | None = None
 
     def of(self, dtype: np.dtype) -> np.dtype:
-        """The dtype of what comes of numbers of a dtype: a float where some may be missing."""
+        """The dtype of numbers once read: a float if some may be missing."""
         if dtype.kind == "f" or not (self.missing or self.valid):
             return dtype
         return np.dtype(np.float32 if dtype.itemsize <= 2 else np.float64)
 
 
 class StoredField:
-    """A variable of a file, read piece by piece when dask asks for it, each piece checked as it is read."""
+    """A variable of a file, read piece by piece on dask's request; each piece is checked as it is read."""
 
     def __init__(self, variable: xr.Variable, path: Path, name: str, meaning: Meaning):
         self.variable = variable
@@ -51,10 +51,10 @@ class StoredField:
             values = np.asarray(self.variable[key].values).astype(self.dtype, copy=False)
         except MemoryError:
             raise
-        except Exception as error:  # what the NetCDF, HDF5 and Zarr libraries raise has no common base
+        except Exception as error:  # errors of the NetCDF, HDF5 and Zarr libraries have no common base
             raise explain_read_error(self.path, self.name, error) from error
         for number in self.meaning.missing:
-            # a file in double precision may hold the single precision number
+            # a double-precision file may hold the single-precision number
             values = np.where(
                 (values == number) | (values == np.float32(number)), np.asarray(np.nan, self.dtype), values
             )
@@ -71,16 +71,14 @@ class StoredField:
 
 
 def explain_read_error(path: Path, variable: str | None, error: BaseException) -> InputError:
-    """What a user should hear when a file, or a variable of it, cannot be read."""
+    """The error for a user when a file, or a variable in it, cannot be read."""
     if isinstance(error, InputError):
         return error
     what = f"variable {variable!r} of {path}" if variable else str(path)
     if isinstance(error, FileNotFoundError):
-        return InputError(
-            f"{what} is not there any more" if variable else f"{what} does not exist", fix="check the path"
-        )
+        return InputError(f"{what} no longer exists" if variable else f"{what} does not exist", fix="check the path")
     if isinstance(error, PermissionError):
-        return InputError(f"{what} may not be read (permission denied)", fix="make the file readable for this user")
+        return InputError(f"{what} cannot be read (permission denied)", fix="make the file readable for this user")
     reason = " ".join(str(error).split())[:200] or type(error).__name__
     return InputError(
         f"{what} cannot be read: {reason}",
@@ -89,7 +87,7 @@ def explain_read_error(path: Path, variable: str | None, error: BaseException) -
 
 
 def lazy_field(da: xr.DataArray, path: Path, meaning: Meaning) -> xr.DataArray:
-    """The field on dask, chunked along time only, in pieces of about 32 MiB that are whole chunks of the file."""
+    """The field on dask, chunked along time only, in pieces of about 32 MiB made of whole chunks of the file."""
     import dask.array
 
     step = math.prod(size for dim, size in da.sizes.items() if dim != "time") * da.dtype.itemsize
@@ -111,10 +109,10 @@ def _stored_time_chunk(da: xr.DataArray) -> int:
 
 
 def float32_is_exact_enough(encoding: dict[Any, Any], factor: float = 1.0) -> bool:
-    """Whether float32 tells apart all values of a packed integer variable.
+    """Whether float32 can distinguish all values of a packed integer variable.
 
-    True where the rounding of the largest unpacked value is below a twentieth of the packing step; ``factor`` is the
-    largest share by which a change of unit grows the value against the step.
+    True if the rounding of the largest unpacked value is below a twentieth of the packing step; ``factor`` is the
+    largest factor by which a change of unit increases the value relative to the step.
     """
     stored = encoding.get("dtype")
     if (

@@ -1,8 +1,8 @@
-"""Which variables of a file are the latitude and longitude of its fields, and grids that are not read, by their names.
+"""Which variables of a file are the latitude and longitude of its fields; unsupported grids are refused by name.
 
 A field has the coordinates of its own dims, those that its attribute ``coordinates`` or its grid mapping names (CF
-conventions 1.11, chapter 5), and those that lie on its dims. Anything else in a file is not about the field: the
-subpoint of a satellite is no latitude of its image.
+conventions 1.11, chapter 5), and those that lie on its dims. Nothing else in a file describes the field: the
+subpoint of a satellite is not the latitude of its image.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _UNITS = {
     "lat": ("degrees_north", "degree_north", "degree_n", "degrees_n", "degreen", "degreesn"),
     "lon": ("degrees_east", "degree_east", "degree_e", "degrees_e", "degreee", "degreese"),
 }
-_OTHER = (  # standard names of horizontal coordinates that are no latitude or longitude
+_OTHER = (  # standard names of horizontal coordinates other than latitude and longitude
     "grid_latitude", "grid_longitude", "projection_x_coordinate", "projection_y_coordinate",
     "projection_x_angular_coordinate", "projection_y_angular_coordinate",
 )  # fmt: skip
@@ -34,14 +34,14 @@ _CALLED = {
     "rotated_latitude_longitude": "a rotated grid",
     "healpix": "an unstructured grid (HEALPix)",
 }
-_REGRID = "regrid it to latitudes and longitudes first"
+_REGRID = "regrid it to a latitude-longitude grid first"
 _ADD_ARRAYS = f"add two-dimensional lat and lon to the file, or {_REGRID}"
 
 Pair = tuple[Hashable, Hashable]
 
 
 def fields_of(ds: xr.Dataset, wanted: Iterable[str] = ()) -> list[Hashable]:
-    """The variables whose coordinates count: those wanted that are there, else all with dims and numbers."""
+    """The variables whose coordinates count: those wanted that exist, else all numeric ones with dims."""
     asked: list[Hashable] = [name for name in wanted if name in ds.variables]
     return asked or [
         name
@@ -64,11 +64,11 @@ def latitude_longitude(
     fields
         Variables, see ``fields_of``.
     given
-        What the user says is ``lat`` or ``lon``.
+        What the user names as ``lat`` or ``lon``.
     required
-        Whether there must be a grid; else nothing is given where there is none.
+        Whether there must be a grid; otherwise the result may be empty.
 
-    Raises ``InputError`` where the fields have none, lie on several grids, or on a grid of a kind that is not read.
+    Raises ``InputError`` if the fields have none, or lie on several grids or on a grid of an unsupported kind.
     """
     pairs: dict[Pair, Hashable] = {}
     for field in fields:
@@ -90,7 +90,7 @@ def latitude_longitude(
 
 
 def axis_of(ds: xr.Dataset, field: Hashable, axis: str, source: str) -> Hashable | None:
-    """The variable that is an axis (``lat``, ``lon`` or ``time``) of a field: by units and standard name, else name."""
+    """The variable that is an axis (``lat``, ``lon`` or ``time``) of a field: by units, standard name or name."""
     variable = ds[field].variable
     dims = [dim for dim in variable.dims if dim in ds.variables]
     listed = _listed(ds, field)
@@ -119,7 +119,7 @@ def _listed(ds: xr.Dataset, field: Hashable) -> list[Hashable]:
 
 
 def _given(ds: xr.Dataset, field: Hashable, name: str | None) -> str | None:
-    """What the user calls latitude or longitude, if it can be that of a field: on its dims, or named by it."""
+    """The user's latitude or longitude, if it can be that of a field: on its dims, or named by it."""
     if name is None or name in _listed(ds, field):
         return name
     dims = ds[name].dims
@@ -139,7 +139,7 @@ def declared(ds: xr.Dataset, name: Hashable, axis: str) -> bool:
 
 
 def named(ds: xr.Dataset, name: Hashable, axis: str) -> bool:
-    """Whether a variable has a usual name of an axis, and its attributes do not say otherwise."""
+    """Whether a variable has a common name for an axis, and its attributes do not contradict it."""
     return str(name).lower() in NAMES[axis] and ds.variables[name].attrs.get("standard_name") not in _OTHER
 
 
@@ -148,7 +148,7 @@ def _is_horizontal(ds: xr.Dataset, name: Hashable) -> bool:
 
 
 def _one(usable: Sequence[Hashable], axis: str, source: str) -> Hashable:
-    """The only candidate, or the one with the plain name."""
+    """The only candidate, or the one with the canonical name."""
     plain = [name for name in usable if str(name).lower() in NAMES[axis][:2]]
     for candidates in (usable, plain):
         if len(candidates) == 1:
@@ -182,20 +182,20 @@ def _require_degrees(ds: xr.Dataset, source: str, pair: Pair) -> None:
 
 
 def _several(ds: xr.Dataset, source: str, grids: Mapping[Pair, Hashable]) -> InputError:
-    """Fields on more than one grid; those of nearly the same shape lie at different places of the same cells."""
+    """Fields on more than one grid; with nearly the same shape they lie at different positions of the same cells."""
     shapes = [tuple(size for name in pair for size in ds[name].shape) for pair in grids]
     near = all(len(s) == len(shapes[0]) and max(abs(a - b) for a, b in zip(s, shapes[0])) <= 1 for s in shapes)
     what = "a staggered grid" if near else "several grids"
-    told = "; ".join(f"{field} on {lat}, {lon}" for (lat, lon), field in grids.items())
+    placed = "; ".join(f"{field} on {lat}, {lon}" for (lat, lon), field in grids.items())
     fields = list(grids.values())
     return InputError(
-        f"{source}: {what}: {told}",
+        f"{source}: {what}: {placed}",
         fix=f"load the variables of each in a stage of its own, such as variables: [{fields[0]}]",
     )
 
 
 def _places(ds: xr.Dataset, source: str, lat: Hashable, lon: Hashable) -> InputError:
-    """Latitude and longitude that do not span rows and columns: a list of places."""
+    """Latitude and longitude that do not span rows and columns: a list of points."""
     a, b = ds[lat], ds[lon]
     kind = str(ds.attrs.get("featureType") or ds.attrs.get("cdm_data_type") or "").lower()
     if a.dims != b.dims:
@@ -217,7 +217,7 @@ def _places(ds: xr.Dataset, source: str, lat: Hashable, lon: Hashable) -> InputE
 
 
 def _no_grid(ds: xr.Dataset, source: str, fields: Sequence[Hashable]) -> InputError:
-    """The words for a file whose fields have no latitude or no longitude: the kind of its grid where that is known."""
+    """The error for a file whose fields have no latitude or no longitude, naming the kind of its grid if known."""
     for field in fields:
         mapping = str(ds[field].encoding.get("grid_mapping", ds[field].attrs.get("grid_mapping", ""))).split(":")[0]
         name = ds.variables[mapping].attrs.get("grid_mapping_name") if mapping in ds.variables else None
@@ -229,9 +229,9 @@ def _no_grid(ds: xr.Dataset, source: str, fields: Sequence[Hashable]) -> InputEr
     standard = {str(variable.attrs.get("standard_name")) for variable in ds.variables.values()}
     rotated = [str(name) for name in ds.variables if str(name) in _ROTATED]
     if rotated or standard & {"grid_latitude", "grid_longitude"}:
-        told = ", ".join(rotated) or "grid_latitude, grid_longitude"
+        names = ", ".join(rotated) or "grid_latitude, grid_longitude"
         return InputError(
-            f"{source}: a rotated grid ({told}) without arrays of latitude and longitude", fix=_ADD_ARRAYS
+            f"{source}: a rotated grid ({names}) without arrays of latitude and longitude", fix=_ADD_ARRAYS
         )
     if "projection_x_angular_coordinate" in standard:
         return InputError(f"{source}: a geostationary grid without arrays of latitude and longitude", fix=_ADD_ARRAYS)
@@ -242,14 +242,14 @@ def _no_grid(ds: xr.Dataset, source: str, fields: Sequence[Hashable]) -> InputEr
     staggered = [str(field) for field in fields if ds[field].attrs.get("stagger") or _stag(ds[field])]
     if staggered:
         return InputError(
-            f"{source}: a staggered grid: {', '.join(staggered)} on edges of cells, no latitude or longitude there",
-            fix="average it to the centres of the cells first",
+            f"{source}: a staggered grid: {', '.join(staggered)} on cell edges, without latitude or longitude there",
+            fix="average it to the cell centres first",
         )
     moving = [name for name, variable in ds.variables.items() if variable.ndim == 3 and _is_horizontal(ds, name)]
     if moving:
         place, over = moving[0], ", ".join(map(str, ds[moving[0]].dims))
         return InputError(
-            f"{source}: {place}({over}) changes with {ds[place].dims[0]}: a grid that moves",
+            f"{source}: {place}({over}) changes with {ds[place].dims[0]}: a moving grid",
             fix=f"if it does not move, keep one: ds[{str(place)!r}].isel({ds[place].dims[0]}=0), as coordinates",
         )
     for axis in ("lat", "lon"):

@@ -41,12 +41,12 @@ _ZARR_MARKS = ("zarr.json", ".zgroup", ".zmetadata")
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is wanted of one variable.
+    """What to read of one variable, and how.
 
-    ``name``: its name in the files. ``units``: the unit wanted. ``file_units``: the unit of the numbers in the files,
-    where they do not say or say wrong. ``missing``: further values that mean missing. ``anomaly``: whether they are
+    ``name``: its name in the files. ``units``: the unit wanted. ``file_units``: the unit of the numbers in the files
+    if these do not say it or say it wrong. ``missing``: further values that mean missing. ``anomaly``: whether they are
     differences; None asks the attributes of the file. ``valid_range``: whether values outside of the range that the
-    file calls valid are missing. ``implausible``: ``refuse`` or ``keep`` values that cannot be, see ``extremes``.
+    file calls valid are missing. ``implausible``: ``refuse`` or ``keep`` implausible values, see ``extremes``.
     """
 
     name: str | None = None
@@ -82,22 +82,22 @@ def open_netcdf(
         NetCDF files, globs of them, or a Zarr store. Several files follow each other in time, in any order of names,
         or hold different variables.
     variables
-        By the name they shall have; None takes every variable that lies on the grid, as it is.
+        By the name they are to have; None takes every variable on the grid as it is.
     time
-        First and last time, years or dates, both included in whole, in the calendar of the files.
+        First and last time, years or dates, both included completely, in the calendar of the files.
     lat, lon
         Box in degrees, see ``geoxai.grid.regions.select_box``.
     coordinates
-        Names in the files of ``lat``, ``lon`` and ``time`` where they are not clear.
+        Names of ``lat``, ``lon`` and ``time`` in the files if they are not clear.
     join
-        In what files that follow each other in time may differ, see ``geoxai.readers.origin``.
+        In what respect consecutive files may differ, see ``geoxai.readers.origin``.
 
     Returns
     -------
     Dataset of dask arrays with dims ``([time,] ..., lat, lon)`` (``y, x`` with two-dimensional ``lat`` and ``lon``),
     chunked along time only. Dims of length one are dropped and kept as scalar coordinates. Longitude convention,
-    latitude direction and calendar are those of the files. Packed integers become float32 where that tells all packed
-    values apart, else float64.
+    latitude direction and calendar are those of the files. Packed integers become float32 if that keeps all packed
+    values distinct, else float64.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def open_netcdf(
     files = [_File(path, open_dataset(path, coordinates, grid=True, wanted=names)) for path in found]
     wanted = _all_variables(files) if variables is None else variables
     if not wanted:
-        raise InputError(f"{found[0]} holds no variable on its latitudes and longitudes")
+        raise InputError(f"{found[0]} has no variable on its latitudes and longitudes")
     fields = {name: _variable(files, name, spec, join) for name, spec in wanted.items()}
     ds = _together(fields)
     ds.attrs = {key: files[0].data.attrs[key] for key in _KEPT_GLOBAL if key in files[0].data.attrs}
@@ -125,7 +125,7 @@ def open_netcdf(
         ds = select_time(ds, *time)
         warn_of_holes(", ".join(map(str, paths)), ds["time"])
     elif time != (None, None):
-        raise OptionError(f"{found[0]} has no time axis to take a range of", option="time")
+        raise OptionError(f"{found[0]} has no time axis from which to take a range", option="time")
     return select_box(ds, lat, lon) if lat is not None or lon is not None else ds
 
 
@@ -138,9 +138,9 @@ def open_dataset(
 ) -> xr.Dataset:
     """One NetCDF file or Zarr store as it is, with canonical names; variables stay on disk until they are used.
 
-    With ``grid`` latitude and longitude must be there: those of the variables ``wanted``, else of all. Raises
-    ``InputError`` where the file is missing, unreadable or cut short, its grid cannot be believed, or its time axis is
-    not in order. Close it, or use it as a context manager.
+    With ``grid``, latitude and longitude must exist: those of the variables ``wanted``, else of all. Raises
+    ``InputError`` if the file is missing, unreadable or cut short, its grid is implausible, or its time axis is
+    out of order. Close it, or use it as a context manager.
     """
     path = Path(path)
     engine = _engine(path)
@@ -148,7 +148,7 @@ def open_dataset(
         check_types(path)
     try:
         with warnings.catch_warnings():
-            # times beyond the range of numpy become cftime, several fill values all apply: both as wanted
+            # times beyond the range of numpy become cftime, and several fill values all apply: both are wanted
             warnings.simplefilter("ignore", xr.SerializationWarning)
             ds = xr.open_dataset(path, cache=False, decode_timedelta=False, **engine)
     except MemoryError:
@@ -166,13 +166,13 @@ def open_dataset(
                 raise explain_read_error(path, name, error) from error
     if "time" in ds.dims:
         if not ds.sizes["time"]:
-            raise InputError(f"{path} holds no time step: its time axis is empty")
+            raise InputError(f"{path} has no time step: its time axis is empty")
         check_time_axis(path, ds["time"])
     return checked_cells(path, ds, _bounds_of(path, raw, ds))
 
 
 def _bounds_of(path: Path, raw: xr.Dataset, ds: xr.Dataset) -> dict[str, np.ndarray]:
-    """The bounds of latitude and longitude that a file has, by axis; the attribute that names them is taken off."""
+    """The bounds of latitude and longitude in a file, by axis; removes the attribute that names them."""
     found = {}
     for axis in ("lat", "lon"):
         name = ds[axis].attrs.pop("bounds", None) if axis in ds.coords else None
@@ -195,13 +195,13 @@ def _bounds(ds: xr.Dataset) -> set[str]:
 
 
 def _engine(path: Path) -> dict[str, Any]:
-    """How xarray opens a path; refuses what is not there, not readable, or shorter than its header says."""
+    """How xarray opens a path; refuses what is missing, unreadable, or shorter than its header says."""
     if not path.exists():
         raise InputError(f"{path} does not exist", fix="check the path", option="path")
     if path.is_dir():
         if any((path / mark).exists() for mark in _ZARR_MARKS):
             return {"engine": "zarr", "consolidated": False}
-        raise InputError(f"{path} is a folder and no Zarr store", fix="give files, such as folder/*.nc", option="path")
+        raise InputError(f"{path} is a folder, not a Zarr store", fix="give files, such as folder/*.nc", option="path")
     try:
         size, needed = path.stat().st_size, expected_size(path)
     except EOFError:
@@ -213,14 +213,14 @@ def _engine(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is empty", fix="fetch the file again")
     if needed is not None and size < needed:
         raise InputError(
-            f"{path} is cut short: it has {size} bytes and its header promises {needed}",
-            fix="fetch the file again; it was not copied to the end",
+            f"{path} is cut short: it has {size} bytes, but its header says {needed}",
+            fix="fetch the file again; the copy is incomplete",
         )
     return {"engine": "netcdf4"}
 
 
 def _undecodable(path: Path, engine: dict[str, Any], error: Exception) -> InputError:
-    """The words for a file that opens only as long as its numbers stay as stored; of another error its own words."""
+    """The error for a file that opens only without decoding its numbers; for another cause, that error itself."""
     try:
         with xr.open_dataset(path, decode_cf=False, **engine) as raw:
             check_packing(path, raw)
@@ -252,7 +252,7 @@ def _all_variables(files: Sequence[_File]) -> dict[str, Wanted]:
 
 
 def _variable(files: Sequence[_File], name: str, wanted: Wanted, join: Sequence[str]) -> xr.DataArray:
-    """One variable over all files that hold it."""
+    """One variable from all files that hold it."""
     stored = wanted.name or name
     holding = [file for file in files if stored in file.data.data_vars]
     option = f"variables.{name}" + (".name" if wanted.name else "")
@@ -268,7 +268,7 @@ def _variable(files: Sequence[_File], name: str, wanted: Wanted, join: Sequence[
             )
         difference = grid_difference(holding[0].data, file.data)
         if difference:
-            raise InputError(f"{file.path} is on another grid than {holding[0].path}: {difference}")
+            raise InputError(f"{file.path} is on a different grid from {holding[0].path}: {difference}")
     if len(holding) == 1:
         return _field(holding[0], name, wanted)
     for file in holding:
@@ -284,7 +284,7 @@ def _variable(files: Sequence[_File], name: str, wanted: Wanted, join: Sequence[
 
 
 def _like(first: tuple[Path, xr.DataArray], item: tuple[Path, xr.DataArray]) -> xr.DataArray:
-    """A field ready to follow the first one: same dims and unit, and its very coordinates."""
+    """A field ready to follow the first one: with the same dims, unit and exactly the same coordinates."""
     (first_path, a), (path, b) = first, item
     if a.dims != b.dims or a.shape[1:] != b.shape[1:]:
         raise InputError(f"{path}: {b.name!r} has dims {dict(b.sizes)}, in {first_path} {dict(a.sizes)}")
@@ -340,7 +340,7 @@ def _meaning(da: xr.DataArray, path: Path, name: str, wanted: Wanted) -> Meaning
 
 
 def _with_units(da: xr.DataArray, path: Path, name: str, wanted: Wanted) -> tuple[xr.DataArray, float]:
-    """The field in the unit wanted, and by how much the change can grow a value against its packing step."""
+    """The field in the unit wanted, and by how much the change can increase a value relative to its packing step."""
     said = da.attrs.get("units")
     have = wanted.file_units or (str(said).strip() if said is not None else "")
     if wanted.file_units and said and conversion(str(said), wanted.file_units) != (1.0, 0.0):
@@ -357,12 +357,12 @@ def _with_units(da: xr.DataArray, path: Path, name: str, wanted: Wanted) -> tupl
     difference = is_difference(da.attrs) if wanted.anomaly is None else wanted.anomaly
     option = f"variables.{name}.units"
     converted = to_units(da.rename(name), wanted.units, have, difference=difference, option=option)
-    # an offset of the unit (273.15) can add to the value but not to the step: two, generously, covers K and degC
+    # the offset of a unit (273.15) adds to the value but not to the step: a factor of two covers K and degC
     return converted, 2.0 if change and change[1] and not difference else 1.0
 
 
 def _together(fields: Mapping[str, xr.DataArray]) -> xr.Dataset:
-    """Variables of one grid and one time axis as a dataset."""
+    """Variables on one grid and one time axis as a dataset."""
     (first, a), *others = fields.items()
     for name, b in others:
         difference = grid_difference(a, b)

@@ -17,7 +17,7 @@ _STREAMING = 0xFFFFFFFF
 
 
 class _Header:
-    """Reads the numbers and names of a header in order; ``EOFError`` where the file ends within it."""
+    """Reads the numbers and names of a header in order; ``EOFError`` if the file ends inside it."""
 
     def __init__(self, file: BinaryIO, version: int):
         self.file = file
@@ -51,9 +51,9 @@ class _Header:
 
 
 def expected_size(path: Path) -> int | None:
-    """Bytes that a classic NetCDF file needs to hold what its header promises.
+    """The size in bytes that a classic NetCDF file must have according to its header.
 
-    None where the file is of another format or does not say how many records it has. Raises ``EOFError`` where the
+    None if the file has another format or does not say how many records it has. Raises ``EOFError`` if the
     header itself is cut short or broken.
     """
     with path.open("rb") as file:
@@ -82,7 +82,7 @@ def _size(header: _Header, records: int) -> int:
         shape = [dims[header.count()] for _ in range(header.count())]
         header.skip_attributes()
         item = _TYPE_SIZES[header.number(">I")]
-        header.count()  # the stored size overflows for large variables: computed from the shape instead
+        header.count()  # the stored size overflows for large variables, so it is computed from the shape
         begin = header.number(header.offset_format)
         if shape and shape[0] == 0:
             slabs.append((begin, item * math.prod(shape[1:])))

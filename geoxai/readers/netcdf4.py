@@ -1,4 +1,4 @@
-"""NetCDF-4 files whose variables crash the NetCDF library, found out in a process of its own."""
+"""NetCDF-4 files whose variables crash the NetCDF library, detected in a separate process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from geoxai.errors import InputError
 
 _SECONDS = 60
-# Reads the first value of each variable named, and says its name before.
+# Prints the name of each variable and reads its first value.
 _CHILD = """
 import sys, netCDF4
 with netCDF4.Dataset(sys.argv[1]) as file:
@@ -22,10 +22,10 @@ with netCDF4.Dataset(sys.argv[1]) as file:
 
 
 def check_types(path: Path) -> None:
-    """Raise InputError where reading a variable would end the process.
+    """Raise InputError if reading a variable would crash the process.
 
-    HDF5 knows types that NetCDF does not, such as 16-bit floats. The library takes such a variable for text and crashes
-    when it is read; text itself is harmless. So variables of text are read elsewhere first, where there are any.
+    HDF5 has types that NetCDF does not have, such as 16-bit floats. The library takes these for text and crashes
+    when they are read; text itself is harmless. So any variables of text are first read in another process.
     """
     import netCDF4
 
@@ -35,7 +35,7 @@ def check_types(path: Path) -> None:
     try:
         with netCDF4.Dataset(path) as file:
             texts = [name for name, variable in file.variables.items() if variable.dtype is str]
-    except Exception:  # not readable at all: whoever opens it for good says why
+    except Exception:  # not readable at all: opening it in earnest says why
         return
     if not texts:
         return

@@ -1,7 +1,7 @@
-"""What files say of where their numbers come from, and whether they may become one series.
+"""What files say about the origin of their numbers, and whether they may be joined to one series.
 
 The attributes are those of CMIP5 (model_id, experiment_id, realization, ...) and CMIP6 (source_id, variant_label,
-grid_label, ...); other files may have some of them, or ``source`` and ``case`` alone.
+grid_label, ...); other files may have some of them, or only ``source`` and ``case``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _VARIANT_NAMES = ("variant_label", "member_id", "case")
 
 
 def origin(attrs: Mapping[Any, Any]) -> dict[str, tuple[str, str]]:
-    """Aspects of origin that the global attributes of a file state: the attribute that says it, and its value."""
+    """Aspects of origin that the global attributes of a file state: the attribute and its value."""
     found = {}
     for aspect, names in _ATTRIBUTES.items():
         for name in names:
@@ -43,7 +43,7 @@ def origin(attrs: Mapping[Any, Any]) -> dict[str, tuple[str, str]]:
             "".join(f"{k}{attrs[name]}" for k, name in _VARIANT if _stated(attrs.get(name))),
         )
     if _stated(attrs.get("table_id")):
-        # CMIP5 writes "Table Amon (12 November 2010) 6e53...": the date of the table is no difference
+        # CMIP5 writes "Table Amon (12 November 2010) 6e53...": the date of the table does not count
         words = str(attrs["table_id"]).split()
         found["table"] = "table_id", words[1] if words[0] == "Table" and len(words) > 1 else words[0]
     return found
@@ -54,16 +54,16 @@ def _stated(value: Any) -> bool:
 
 
 def check_origin(files: Sequence[tuple[Path, xr.Dataset]], join: Sequence[str] = ()) -> None:
-    """Refuse files that would follow each other in time and say that they are of different origin.
+    """Refuse files that would follow each other in time but state different origins.
 
     Parameters
     ----------
     files
         Each with its dataset, which has ``time``.
     join
-        Which of ``ASPECTS`` may differ. Where the experiment may, each must be the parent of the next, where they say.
+        Which of ``ASPECTS`` may differ. If the experiment may, each must be the parent of the next if stated.
 
-    What a file does not say is not compared, nor are attributes that mean different things (``source_id`` with
+    What a file does not state is not compared, nor are attributes with different meanings (``source_id`` with
     ``source``).
     """
     first: dict[str, tuple[str, str, Path]] = {}
@@ -81,20 +81,20 @@ def check_origin(files: Sequence[tuple[Path, xr.Dataset]], join: Sequence[str] =
 
 def _refused(path: Path, differing: Mapping[str, tuple[tuple[str, str, Path], str, str]]) -> InputError:
     (_, _, other), *_ = next(iter(differing.values()))
-    told = ", ".join(f"{attribute} is {before[1]!r} and {value!r}" for before, attribute, value in differing.values())
+    stated = ", ".join(f"{attribute} is {before[1]!r} and {value!r}" for before, attribute, value in differing.values())
     return InputError(
-        f"{other} and {path} are of different origin and would become one series: {told}",
+        f"{other} and {path} are of different origin and would become one series: {stated}",
         fix=f"narrow the path to one of them, or allow it with join: [{', '.join(differing)}]",
     )
 
 
 def _comparable(one: str, other: str) -> bool:
-    """Whether two attributes say the same thing: a model's name, CMIP5 or 6, but not its description."""
+    """Whether two attributes mean the same: the name of a model in CMIP5 and CMIP6, but not its description."""
     return one == other or {one, other} <= {"source_id", "model_id"} or {one, other} <= {"variant_label", "member_id"}
 
 
 def _check_parents(files: Sequence[tuple[Path, xr.Dataset]]) -> None:
-    """Refuse a change of experiment in time where the later one says that it continues another."""
+    """Refuse a change of experiment in time if the later one says that it continues a different one."""
     for (before, earlier), (path, later) in pairwise(files):
         (_, have), (_, experiment) = (origin(data.attrs).get("experiment", ("", "")) for data in (earlier, later))
         parent = later.attrs.get("parent_experiment_id")
@@ -102,5 +102,5 @@ def _check_parents(files: Sequence[tuple[Path, xr.Dataset]]) -> None:
             continue
         raise InputError(
             f"{path} does not continue {before}: its parent_experiment_id is {parent!r}, but that file is of {have!r}",
-            fix=f"join {experiment} with {parent} alone",
+            fix=f"join {experiment} with {parent} only",
         )

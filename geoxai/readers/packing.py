@@ -1,4 +1,4 @@
-"""How numbers are stored: scale factor and offset that can be, and the range that a file calls valid."""
+"""How numbers are stored: checks of scale factor and offset, and the valid range that a file states."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ log = logging.getLogger("geoxai.readers")
 
 
 def check_packing(path: Path, ds: xr.Dataset, wanted: Iterable[str] = ()) -> None:
-    """Refuse a ``scale_factor`` or ``add_offset`` that is no number, not finite, or a factor of 0.
+    """Refuse a ``scale_factor`` or ``add_offset`` that is not a finite number, or a factor of 0.
 
-    Of data variables only those ``wanted`` count, where any are named. ``ds`` as opened, decoded or not.
+    If any are ``wanted``, only these of the data variables are checked. ``ds`` as opened, decoded or not.
     """
     asked = set(wanted)
     for name, variable in ds.variables.items():
@@ -42,12 +42,12 @@ def _is_number(value: Any) -> bool:
 
 
 def valid_limits(path: Path, name: str, da: xr.DataArray) -> tuple[float, float] | None:
-    """The least and greatest valid value of a variable as it was decoded, or None where the file names no range.
+    """The least and greatest valid value of a variable as decoded, or None if the file states no range.
 
-    ``valid_range`` goes before ``valid_min`` and ``valid_max`` (CF conventions 1.11, section 2.5.1). Those of packed
-    data are packed numbers, unsigned where the data are; they are unpacked values only where their type is that of the
-    scale factor and wider than that of the packed data (NetCDF User's Guide, attribute conventions). Limits that are no
-    numbers or the wrong way round are left out with a warning.
+    ``valid_range`` overrides ``valid_min`` and ``valid_max`` (CF conventions 1.11, section 2.5.1). Those of packed
+    data are packed numbers, unsigned if the data are; they are unpacked values only if their type is that of the
+    scale factor and wider than that of the packed data (NetCDF User's Guide, attribute conventions). Limits that are
+    not numbers, or are the wrong way round, are ignored with a warning.
     """
     given = [da.attrs.get(key) for key in ("valid_range", "valid_min", "valid_max")]
     if all(value is None for value in given):
@@ -58,7 +58,7 @@ def valid_limits(path: Path, name: str, da: xr.DataArray) -> tuple[float, float]
     numbers = [value for value in np.ravel(np.asarray(pair, dtype=object)) if _is_number_or_infinite(value)]
     low_high = _unpacked(numbers, da.encoding) if len(numbers) == 2 and np.size(pair) == 2 else None
     if low_high is None or not low_high[0] <= low_high[1]:
-        log.warning("%s: the valid range of %s, %s, is no pair of numbers and not used", path, name, pair)
+        log.warning("%s: the valid range of %s, %s, is not a pair of numbers and is ignored", path, name, pair)
         return None
     return low_high
 
@@ -68,7 +68,7 @@ def _is_number_or_infinite(value: Any) -> bool:
 
 
 def _unpacked(limits: list[Any], encoding: dict[Any, Any]) -> tuple[float, float]:
-    """Limits as values; half a packing step wider, so that rounding leaves no valid value out."""
+    """Limits as values, widened by half a packing step so that rounding excludes no valid value."""
     stored = np.dtype(encoding.get("dtype", float))
     low, high = (float(value) for value in limits)
     if stored.kind not in "iu" or any(isinstance(value, np.floating) for value in limits):
@@ -81,6 +81,6 @@ def _unpacked(limits: list[Any], encoding: dict[Any, Any]) -> tuple[float, float
 
 
 def within(values: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
-    """Floats with those outside of the limits missing."""
+    """Floats, with those outside the limits missing."""
     outside = (values < limits[0]) | (values > limits[1])
     return np.where(outside, np.asarray(np.nan, values.dtype), values) if outside.any() else values

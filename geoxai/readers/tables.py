@@ -40,7 +40,7 @@ def read_index_table(path: Path, kind: str = "auto") -> xr.DataArray:
 def read_oni(path: Path) -> xr.DataArray:
     """NOAA CPC's ``oni.ascii.txt``: columns SEAS YR TOTAL ANOM, a row per overlapping three-month season.
 
-    The value (ANOM) stands at the middle month of its season: DJF 1998 at January 1998. Raises ``InputError`` naming
+    The value (ANOM) belongs to the middle month of its season: DJF 1998 to January 1998. Raises ``InputError`` naming
     the line that is not such a row.
     """
     months, values = [], []
@@ -59,7 +59,7 @@ def read_nino34_long(path: Path) -> xr.DataArray:
     """NOAA PSL's ``nino34.long`` tables: a row per year with twelve months, missing -99.99.
 
     A first line of two years and closing lines of text, as PSL publishes, are skipped. Missing months at either end
-    are left out, others are NaN. Raises ``InputError`` naming the line that has another number of months.
+    are left out, others are NaN. Raises ``InputError`` naming a line with another number of months.
     """
     months: list[int] = []
     values: list[float] = []
@@ -80,13 +80,11 @@ def read_nino34_long(path: Path) -> xr.DataArray:
 
 def _monthly(path: Path, months: Sequence[int], values: Sequence[float], title: str, source: str) -> xr.DataArray:
     if not months:
-        raise InputError(f"{path} holds no row of the table expected ({source})", fix="check the path and the format")
+        raise InputError(f"{path} has no row of the expected table ({source})", fix="check the path and the format")
     steps = np.diff(months)
     if (steps <= 0).any():
         first = int(np.argmax(steps <= 0)) + 1
-        raise InputError(
-            f"{path}: row {first + 1} ({_month_text(months[first])}) does not come after the row before it"
-        )
+        raise InputError(f"{path}: row {first + 1} ({_month_text(months[first])}) is not later than the row before it")
     time = (np.array(months) - 12 * 1970).astype("datetime64[M]").astype("datetime64[ns]")
     attrs = {"units": "degC", "long_name": title, "source": source}
     return xr.DataArray(
@@ -99,7 +97,7 @@ def _month_text(month: int) -> str:
 
 
 def _lines(path: Path) -> list[tuple[int, str]]:
-    """Line numbers and lines that are not blank and no comment."""
+    """Line numbers and lines, without blank lines and comments."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -116,7 +114,7 @@ def _lines(path: Path) -> list[tuple[int, str]]:
 
 @dataclass(frozen=True)
 class LabelTable:
-    """Rows of a label table: ``keys`` are times (datetime64) or sample numbers, the others None where not given."""
+    """Rows of a label table: ``keys`` are times (datetime64) or sample numbers; the others are None if not given."""
 
     dim: str
     keys: np.ndarray
@@ -137,14 +135,14 @@ def read_label_table(
     Parameters
     ----------
     path
-        Comma, semicolon or tab separated; lines that begin with ``#`` are skipped. Blank cells mean no label.
+        Separated by commas, semicolons or tabs; lines that begin with ``#`` are skipped. Blank cells mean no label.
     time, sample, class_, value
         Names of the columns; where omitted, columns called time, date or month, else year and month, else sample;
         class or label; value or index.
 
-    Times are written YYYY-MM or YYYY-MM-DD; a month stands at its first day. Rows come back in order of time or
+    Times are written YYYY-MM or YYYY-MM-DD; a month means its first day. Rows are returned in order of time or
     sample. Raises ``InputError`` naming the line with a bad date or number or a repeated key, ``OptionError`` for a
-    column that is not there.
+    column that does not exist.
     """
     lines = _lines(path)
     separator = max(",;\t", key=lines[0][1].count)
@@ -156,7 +154,7 @@ def read_label_table(
     columns = {name: [row[i].strip() for row in rows[1:]] for i, name in enumerate(header)}
     numbers = [number for number, _ in lines[1:]]
     if not numbers:
-        raise InputError(f"{path} has a header and no rows")
+        raise InputError(f"{path} has a header but no rows")
 
     dim, keys = _keys(path, columns, numbers, time, sample)
     class_name = _column(path, columns, class_, _CLASS_NAMES, "class")
@@ -184,7 +182,7 @@ def read_label_table(
 def _column(
     path: Path, columns: dict[str, list[str]], given: str | None, usual: Sequence[str], option: str
 ) -> str | None:
-    """The column asked for, else the one with a usual name."""
+    """The column asked for, or else the one with a common name."""
     if given is not None:
         if given not in columns:
             raise OptionError(f"{path}: {unknown('column', given, columns)}", option=option)

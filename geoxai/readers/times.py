@@ -1,4 +1,4 @@
-"""The time axis of files: in order, nothing twice, one calendar."""
+"""The time axis of files: in order, without duplicates, in one calendar."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ def is_calendar(time: xr.DataArray) -> bool:
 
 
 def calendar(time: xr.DataArray) -> str:
-    """The calendar as CF names it."""
+    """The CF name of the calendar."""
     return str(time.dt.calendar)
 
 
 def in_time_order(files: Sequence[tuple[Path, Any]]) -> list[tuple[Path, Any]]:
-    """Files, each with something that has a checked ``time``, sorted by their first time.
+    """Files, each with an object that has a checked ``time``, sorted by their first time.
 
-    Refuses different calendars and files that overlap, naming both.
+    Refuses files that differ in calendar or overlap, naming both.
     """
     first_path, first = files[0]
     for path, data in files[1:]:
@@ -75,17 +75,17 @@ def in_time_order(files: Sequence[tuple[Path, Any]]) -> list[tuple[Path, Any]]:
             raise InputError(
                 f"{path} overlaps {before}: it begins at {time_text(later['time'].values[0])}, but that file ends at "
                 f"{time_text(earlier['time'].values[-1])}",
-                fix="give every time once: narrow the path so that only one of the two files is read",
+                fix="give every time only once: narrow the path so that only one of the two files is read",
             )
     return ordered
 
 
 def warn_of_holes(source: str, time: xr.DataArray) -> None:
-    """Warn where times are missing between the first and the last, and how many."""
+    """Warn of times missing between the first and the last, saying where and how many."""
     found = holes(time)
     if not found:
         return
-    told = "; ".join(str(hole) for hole in found[:_SHOWN])
+    listed = "; ".join(str(hole) for hole in found[:_SHOWN])
     more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
     count = "a hole" if len(found) == 1 else f"{len(found)} holes"
-    log.warning("%s: the time axis has %s: %s%s", source, count, told, more)
+    log.warning("%s: the time axis has %s: %s%s", source, count, listed, more)

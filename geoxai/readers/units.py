@@ -1,4 +1,4 @@
-"""Units: a small known set of conversions, and words for every other."""
+"""Units: a small set of known conversions, and a clear error for all others."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import xarray as xr
 from geoxai.errors import OptionError
 from geoxai.names import closest
 
-# A unit's value times the first number plus the second is the value in the family's own unit.
+# A value times the first number plus the second is the value in the base unit of its family.
 _FAMILIES: dict[str, dict[str, tuple[float, float]]] = {
     "temperature": {"K": (1, 0), "degC": (1, 273.15), "degF": (5 / 9, 459.67 * 5 / 9)},
     "pressure": {"Pa": (1, 0), "hPa": (100, 0), "kPa": (1000, 0)},
@@ -46,7 +46,7 @@ _KNOWN = sorted({unit for family in _FAMILIES.values() for unit in family})
 
 
 def canonical_unit(text: str) -> str:
-    """The spelling used here for a unit (``degrees_C`` is ``degC``, ``m/s`` and ``m s**-1`` are ``m s-1``)."""
+    """The canonical spelling of a unit (``degrees_C`` is ``degC``, ``m/s`` and ``m s**-1`` are ``m s-1``)."""
     plain = re.sub(r"\s+", " ", text.strip().replace("**", "").replace("^", ""))
     plain = re.sub(r"(?<=[a-zA-Z0-9])[.*](?=[a-zA-Z])", " ", plain)
     head, *divisors = plain.split("/")
@@ -57,13 +57,13 @@ def canonical_unit(text: str) -> str:
 
 
 def differ(one: str, other: str) -> bool:
-    """Whether two units are both known and not the same, however they are spelt; 1 may stand for an unknown one."""
+    """Whether two units are both known and differ, however they are spelled; 1 may mean an unknown unit."""
     known = one not in ("", "1") and other not in ("", "1")
     return known and canonical_unit(one) != canonical_unit(other)
 
 
 def conversion(have: str, want: str) -> tuple[float, float] | None:
-    """Factor and offset that take values from one unit to another, or None where no conversion is known."""
+    """Factor and offset that take values from one unit to another, or None if no conversion is known."""
     have, want = canonical_unit(have), canonical_unit(want)
     if have == want:
         return 1.0, 0.0
@@ -75,7 +75,7 @@ def conversion(have: str, want: str) -> tuple[float, float] | None:
 
 
 def is_difference(attrs: dict[Any, Any]) -> bool:
-    """Whether a variable calls itself an anomaly: differences change unit without the offset between the scales."""
+    """Whether a variable is marked as an anomaly: differences are converted without the offset between the scales."""
     return any("anomal" in str(attrs.get(key, "")).lower() for key in ("standard_name", "long_name", "cell_methods"))
 
 
@@ -89,11 +89,11 @@ def to_units(
     da
         Any field.
     want, have
-        The unit wanted and the one the values are in. ``units`` of the result is spelled as wanted.
+        The unit wanted and the one the values are in. ``units`` of the result is spelled as in ``want``.
     difference
-        Whether the values are differences (1 K is 1 degC); None: whether the field calls itself an anomaly.
+        Whether the values are differences (1 K is 1 degC); None: if the field is marked as an anomaly.
     option
-        Option to blame in the ``OptionError`` raised where the conversion is unknown.
+        Option to blame in the ``OptionError`` raised if the conversion is unknown.
     """
     change = conversion(have, want)
     if change is None:

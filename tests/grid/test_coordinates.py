@@ -134,9 +134,9 @@ def test_attributes_and_integer_longitudes_stay() -> None:
 def test_orientation_and_refusals() -> None:
     da = xr.DataArray(np.zeros((2, 3)), {"lat": [10, 0], "lon": [-90, 0, 90]}, ("lat", "lon"))
     assert orientation(da) == ("descending", "-180..180")
-    with pytest.raises(GeoxaiError, match="neither rise nor fall"):
+    with pytest.raises(GeoxaiError, match="neither increase nor decrease"):
         orientation(da.assign_coords(lat=[5, 5]))
-    with pytest.raises(GeoxaiError, match="one meridian twice"):
+    with pytest.raises(GeoxaiError, match="the same meridian twice"):
         orient(da.assign_coords(lon=[0, 90, 360]), lon="-180..180")
     with pytest.raises(OptionError, match="did you mean 'nino34'"):
         region("nino34x")

@@ -1,4 +1,4 @@
-"""The cell in which a place lies, and shares of cells inside a box."""
+"""The cell in which a point lies, and shares of cells inside a box."""
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ def test_a_place_beyond_half_a_cell_of_a_regional_grid_is_refused(lat: float, lo
             assert abs(float(cells["lat"][row]) - lat) <= 2.5
             assert abs((float(cells["lon"][column]) - lon + 180) % 360 - 180) <= 2.5
         else:
-            with pytest.raises(GeoxaiError, match=r"lies outside the grid|is no place"):
+            with pytest.raises(GeoxaiError, match=r"lies outside the grid|is not a place"):
                 cell_at(cells, lat, lon)
 
 

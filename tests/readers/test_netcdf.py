@@ -218,7 +218,7 @@ def test_missing_and_unknown_things(tmp_path: Path) -> None:
         open_netcdf(str(tmp_path / "*.nc"))
     with pytest.raises(InputError, match=r"gone\.nc does not exist"):
         open_netcdf(tmp_path / "gone.nc")
-    with pytest.raises(InputError, match="no Zarr store"):
+    with pytest.raises(InputError, match="not a Zarr store"):
         open_netcdf(tmp_path)
     path = write(tmp_path / "a.nc", field(), np.arange(4))
     with pytest.raises(OptionError, match="did you mean 'tas'") as caught:

@@ -25,8 +25,8 @@ def test_oni_seasons_stand_at_their_middle_month(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [(" SEAS YR TOTAL ANOM\n DJF 1998 28.9\n", "line 2: expected a row"),
-     (" SEAS YR TOTAL ANOM\n DJF 1998 1 1\n DJF 1998 1 1\n", r"row 2 \(1998-01\) does not come after"),
-     ("", "is empty"), (" SEAS YR TOTAL ANOM\n", "holds no row")],
+     (" SEAS YR TOTAL ANOM\n DJF 1998 1 1\n DJF 1998 1 1\n", r"row 2 \(1998-01\) is not later than"),
+     ("", "is empty"), (" SEAS YR TOTAL ANOM\n", "has no row")],
 )  # fmt: skip
 def test_broken_oni_tables_name_the_line(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
