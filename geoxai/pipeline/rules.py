@@ -23,7 +23,7 @@ class RuleTables:
 
 
 def rules(config: Config) -> RuleTables:
-    """A table per ``explain.lrp`` stage: operation, module, shapes, rule and why it matched.
+    """A table per ``explain.lrp`` stage: operation, module, shapes, rule and why it matched; then advice on its rules.
 
     Raises
     ------
@@ -40,7 +40,8 @@ def rules(config: Config) -> RuleTables:
         try:
             with warnings_shown():
                 check_skeletons(workspace, with_upstream(config, upstream(config, name)))
-            parts.append(f"{name}\n{_table(table(workspace.context(name, planning=True)))}")
+            rows = table(workspace.context(name, planning=True))
+            parts.append(f"{name}\n{_table(rows)}\n\n{_advice(rows)}")
         except ConfigError as error:  # of a stage that this one reads
             findings |= dict.fromkeys(error.diagnostics, error)
         except Exception as error:
@@ -57,3 +58,12 @@ def _table(rows: tuple[RuleRow, ...]) -> str:
     cells = [header, *((r.op, r.path, str(r.input_shape), str(r.output_shape), r.rule, r.why) for r in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in cells)
+
+
+def _advice(rows: tuple[RuleRow, ...]) -> str:
+    """When to use each rule of a table, and the papers they come from."""
+    from geoxai.attribution.lrp.rules import RULES, papers
+
+    used = {name: RULES[name].advice for row in rows if (name := row.rule.split("(")[0]) in RULES}
+    lines = [f"{name}: for {advice}" for name, advice in used.items()]
+    return "\n".join([*lines, papers(used.values())]).rstrip()

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from geoxai.attribution.lrp.presets import MATCHES, PRESET_NAMES, parse_rules
-from geoxai.attribution.lrp.rules import RULES
+from geoxai.attribution.lrp.presets import MATCHES, PRESET_ADVICE, PRESET_NAMES, parse_rules
+from geoxai.attribution.lrp.rules import RULES, papers
 from geoxai.errors import OptionError
 from geoxai.names import unknown
 from geoxai.stages.fitting import ANY_GRID, advise_scaling, fitted_together
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from geoxai.models.networks import Networks
 
 SPLITS = ("train", "validation", "test")
+_ADVICE = {name: rule.advice for name, rule in RULES.items()} | PRESET_ADVICE
 RULES_MANUAL = (
     "Name of a preset, or a list of lines, the first that matches an operation wins: "
     "`[{match: first, rule: z_box, low: 0, high: 1}, {match: all, rule: epsilon, eps: 1e-6}]`. "
@@ -39,7 +40,9 @@ RULES_MANUAL = (
     "product and softmax take uniform and taylor only. "
     "A line `{preset: epsilon_plus}` stands for the lines of that preset, with options such as `eps` or `bias` for all "
     "its rules. `norm: pass` in it, or a line `{match: norm, rule: pass}`, lets relevance through norms; `fold` makes "
-    "a batch norm one map with the layer right before it. `geoxai rules` shows which line matched where."
+    "a batch norm one map with the layer right before it. `geoxai rules` shows which line matched where. "
+    f"When to use which: {'; '.join(f'`{name}` for {advice}' for name, advice in _ADVICE.items())}. "
+    f"Papers: {papers(_ADVICE.values())}."
 )
 
 

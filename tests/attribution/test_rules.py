@@ -1,6 +1,7 @@
 """Every rule on every weighted operation equals the explicit loop over contributions."""
 
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ import torch
 import torch.nn as nn
 
 from geoxai.attribution import attribute
-from geoxai.attribution.lrp import make_rule, parse_rules
+from geoxai.attribution.lrp import PRESET_NAMES, make_rule, parse_rules, rules
+from geoxai.attribution.lrp.presets import PRESET_ADVICE
 from geoxai.attribution.lrp.rules import AlphaBeta, Epsilon, Flat, Gamma, WSquare, ZBox, Zero, ZPlus
 from geoxai.errors import OptionError
 from tests.attribution.oracle import dense_matrix, relevance
@@ -263,3 +265,10 @@ def test_rules_are_hashable_printable_and_picklable():
     assert pickle.loads(pickle.dumps(rules)) == rules
     assert all(rule.name in str(rule) for rule in rules)
     assert all(a != b for a, b in itertools.combinations(rules, 2))
+
+
+def test_every_rule_says_when_to_use_it_and_cites_its_paper():
+    advice = {name: rule.advice for name, rule in rules.RULES.items()} | PRESET_ADVICE
+    assert {name for name, words in advice.items() if not rules.papers([words])} == {"pass", "fold"}
+    assert set(PRESET_ADVICE) <= set(PRESET_NAMES)
+    assert all(re.fullmatch(r"doi:10\.\d{4,5}/\S+|arXiv:\d{4}\.\d{5}", doi) for doi in rules.PAPERS.values())

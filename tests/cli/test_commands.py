@@ -167,7 +167,7 @@ def test_plan_and_rules_print_what_the_pipeline_says(pipeline):
 def test_the_manual_of_rules_names_them_all():
     from geoxai.attribution.lrp import MATCHES, PRESET_NAMES, RULES
 
-    words = set(geoxai_("stages", "explain.lrp").stdout.replace(",", " ").replace(".", " ").replace(";", " ").split())
+    words = set(geoxai_("stages", "explain.lrp").stdout.translate(str.maketrans(",.;:", "    ")).split())
     assert words >= {*MATCHES, *PRESET_NAMES, *RULES}
 
 

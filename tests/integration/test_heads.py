@@ -69,6 +69,8 @@ def test_classes_are_predicted_and_explained_from_their_head(tmp_path, config, o
     np.testing.assert_allclose(total, maps["target_value"], rtol=1e-4, atol=1e-5)
     table = geoxai_("rules", path).output
     assert "classes" in table
+    assert "epsilon: for dense layers" in table
+    assert "doi:10.1371/journal.pone.0130140" in table
     rows = json.loads(maps.attrs["rule_table"])
     assert {row["path"] for row in rows if row["rule"]} >= {"body", "classes"}
     assert not {row["path"] for row in rows} & {"image", "value"}

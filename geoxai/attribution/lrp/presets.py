@@ -2,21 +2,21 @@
 
 A list is read from the top; the first line that matches an operation gives its rule. ``match`` is
 
-- ``first``, ``last``: weighted maps with no weighted map before them (towards the input), or after them; a step of a
+- ``first``, ``last``: weighted maps with no weighted map before them (towards the input) or after them; a step of a
   recurrent layer, which sees its own past, is never first,
 - ``linear`` (dense layers, matrix products, einsum, steps of recurrent layers), ``conv`` (also transposed), ``norm``
   (batch norm in eval; layer, group, instance norm), ``average`` (average pooling, mean, sum, cumsum, values mixed by
   attention), ``upsample`` (linear and bicubic interpolation), ``sum`` (a + b, a - b, adding a constant),
 - ``weighted`` (linear and conv), ``all``,
-- ``product`` (of two factors that both depend on the input), ``softmax`` (inside the network), with rules ``uniform``
-  and ``taylor`` alone. Without such lines one factor is a gate: it stands, the other takes all,
+- ``product`` (of two factors that both depend on the input), ``softmax`` (inside the network), only with the rules
+  ``uniform`` and ``taylor``. Without such lines one factor is a gate: it is held constant and the other takes all,
 
-and ``path``, if given, is a pattern of the module path (``encoder.*``). Where several modules are one map, a sum of
-layers (``cell.x + cell.h``) or a layer and the norm folded into it (``conv > norm``), any of their paths will do.
+and ``path``, if given, is a pattern of the module path (``encoder.*``). If several modules form one map, a sum of
+layers (``cell.x + cell.h``) or a layer and the norm folded into it (``conv > norm``), any of their paths may match.
 
 Batch norm in eval is a diagonal map with its own bias, unless a line ``{match: norm, rule: pass}`` lets relevance
-through, or ``{match: norm, rule: fold}`` makes it one map with the layer right before it, as a network with merged
-weights has it. Activations, max pooling, products with gates and index operations have no choice of rule and are not
+through, or ``{match: norm, rule: fold}`` makes it one map with the layer right before it, as in a network with merged
+weights. Activations, max pooling, products with gates and index operations leave no choice of rule and are not
 matched.
 """
 
@@ -105,8 +105,8 @@ def _lines(*pairs: tuple[str, Rule]) -> tuple[Line, ...]:
     return tuple(Line(match, rule) for match, rule in pairs)
 
 
-# Sums, averages and norms have one contribution, or few, per output. Rules that tell signs apart share among their
-# positive ones: a beta there would double the relevance of every sum that has no negative term.
+# Sums, averages and norms have one or few contributions per output. Rules that distinguish signs share relevance among
+# the positive ones: a beta would double the relevance of every sum without a negative term.
 PRESETS: dict[str, tuple[Line, ...]] = {
     "zero": _lines(("all", Zero())),
     "epsilon": _lines(("all", Epsilon())),
@@ -128,6 +128,16 @@ PRESETS: dict[str, tuple[Line, ...]] = {
     "attnlrp": _lines(("softmax", Taylor()), ("product", Uniform()), ("all", Epsilon())),
     "deep_taylor": _lines(("first", WSquare(bias="ignore")), ("all", ZPlus(bias="ignore"))),
 }
+# When to use the presets that combine rules; the others are named after their rule.
+PRESET_ADVICE = {
+    "epsilon_plus": "ReLU networks of convolutions and dense layers (Kohlbrenner et al. 2020)",
+    "epsilon_plus_flat": "the same networks, with a smooth map in the first layer (Kohlbrenner et al. 2020)",
+    "epsilon_gamma": "the same networks, with negative contributions of convolutions counted (Montavon et al. 2019)",
+    "epsilon_alpha2_beta1": "the same networks, to show what opposes the output too (Kohlbrenner et al. 2020)",
+    "epsilon_alpha2_beta1_flat": "the same networks, with both of these (Kohlbrenner et al. 2020)",
+    "attnlrp": "transformers, and other networks with attention or products (Achtibat et al. 2024)",
+    "deep_taylor": "ReLU networks with a positive output; low and high for bounded inputs (Montavon et al. 2017)",
+}
 BOUNDED = ("z_box", "deep_taylor")  # take low and high, the bounds of the network's input
 PRESET_NAMES = (*PRESETS, "z_box", "pass")
 
@@ -136,10 +146,10 @@ def parse_rules(spec: Any, **options: Any) -> RuleList:
     """A rule list from what a user writes in YAML or Python.
 
     ``spec`` is a preset or rule name; a Rule; a RuleList; or a list of lines, each a Line or a mapping such as
-    ``{match: conv, rule: alpha_beta, alpha: 2, beta: 1, bias: absorb}``, or ``{preset: epsilon_plus}``, which stands
-    for the lines of that preset. ``options`` (``eps=``, ``bias=``, ``low=``, ...) set those of a named preset, at every
-    line whose rule has them; ``norm="pass"`` or ``"fold"`` gives its norms that rule. Raises OptionError where anything
-    does not fit.
+    ``{match: conv, rule: alpha_beta, alpha: 2, beta: 1, bias: absorb}``, or ``{preset: epsilon_plus}``, which means
+    the lines of that preset. ``options`` (``eps=``, ``bias=``, ``low=``, ...) set options of a named preset in every
+    line whose rule has them; ``norm="pass"`` or ``"fold"`` gives its norms that rule. Raises OptionError for anything
+    that does not fit.
     """
     if isinstance(spec, str):
         return _named(spec, options)
@@ -161,7 +171,7 @@ def parse_rules(spec: Any, **options: Any) -> RuleList:
 
 
 def _entry(number: int, spec: Any) -> tuple[Line, ...]:
-    """The lines that one entry of a list stands for: one, or those of a preset."""
+    """The lines of one entry of a list: one, or those of a preset."""
     if not isinstance(spec, Mapping) or "preset" not in spec:
         return (_line(number, spec),)
     values = dict(spec)
@@ -212,7 +222,7 @@ def _as_line(spec: Any) -> str:
 
 
 def _yaml(spec: Any) -> str:
-    """Plain values as a config has them."""
+    """Plain values as written in a config."""
     if isinstance(spec, Mapping):
         return f"{{{', '.join(f'{key}: {_yaml(value)}' for key, value in spec.items())}}}"
     return f"[{', '.join(map(_yaml, spec))}]" if isinstance(spec, list | tuple) else str(spec)

@@ -1,18 +1,19 @@
 """The relevance rules as data: frozen, hashable, printable, picklable.
 
 For a linear map ``z_j = sum_i z_ij + b_j`` with contributions ``z_ij = a_i w_ij`` a rule says which share of the
-relevance ``R_j`` each input gets. What a rule does is in ``arithmetic``; here stands what it is and which values it
-may take.
+relevance ``R_j`` each input gets. This module defines the rules, the values of their options and ``advice``: when to
+use a rule, and the paper it comes from. The computation is in ``arithmetic``.
 
-Common to all: ``bias`` says what happens to the share of the bias term. ``absorb``: it stays with the bias and is
-reported as bias relevance. ``ignore``: the rule works with the sum without bias. ``distribute``: the share of the bias
-(and of the stabiliser) is spread evenly over the inputs connected to the neuron (Arras et al. 2017). Rules without a
-bias term (``flat``, ``w_square``, ``z_box``, ``pass``) are not affected by it.
+All rules have the option ``bias``, which says what happens to the share of the bias term. ``absorb``: it stays with the
+bias and is reported as bias relevance. ``ignore``: the rule uses the sum without the bias. ``distribute``: the share of
+the bias (and of the stabiliser) is spread evenly over the inputs connected to the neuron (Arras et al. 2017,
+doi:10.18653/v1/W17-5221). It makes no difference to rules without a bias term (``flat``, ``w_square``, ``z_box``,
+``pass``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
@@ -21,12 +22,22 @@ from geoxai.names import unknown
 
 BIAS_POLICIES = ("absorb", "ignore", "distribute")
 
+PAPERS = {
+    "Bach et al. 2015": "doi:10.1371/journal.pone.0130140",
+    "Montavon et al. 2017": "doi:10.1016/j.patcog.2016.11.008",
+    "Lapuschkin et al. 2019": "doi:10.1038/s41467-019-08987-4",
+    "Montavon et al. 2019": "doi:10.1007/978-3-030-28954-6_10",
+    "Kohlbrenner et al. 2020": "doi:10.1109/IJCNN48605.2020.9206975",
+    "Achtibat et al. 2024": "arXiv:2402.05602",
+}
+
 
 @dataclass(frozen=True)
 class Rule:
     """Base of all rules; ``bias`` is one of ``absorb``, ``ignore``, ``distribute``."""
 
     name: ClassVar[str]
+    advice: ClassVar[str]
     presumes_positive: ClassVar[bool] = False
     of_linear_maps: ClassVar[bool] = True
 
@@ -46,6 +57,9 @@ class Zero(Rule):
     """LRP-0: ``z_ij / z_j`` (Bach et al. 2015). Where ``z_j`` is 0 the relevance is lost."""
 
     name: ClassVar[str] = "zero"
+    advice: ClassVar[str] = (
+        "comparison: in ReLU networks without biases it is gradient x input, noisy if deep (Bach et al. 2015)"
+    )
 
 
 @dataclass(frozen=True)
@@ -53,6 +67,9 @@ class Epsilon(Rule):
     """LRP-epsilon: ``z_ij / (z_j + eps * sign(z_j))`` with sign(0) = +1; ``eps`` is absolute (Bach et al. 2015)."""
 
     name: ClassVar[str] = "epsilon"
+    advice: ClassVar[str] = (
+        "dense layers, and networks with activations of both signs; a larger eps gives less noise (Bach et al. 2015)"
+    )
 
     eps: float = 1e-6
 
@@ -63,13 +80,16 @@ class Epsilon(Rule):
 
 @dataclass(frozen=True)
 class Gamma(Rule):
-    """Generalised LRP-gamma (Montavon et al. 2019; mixed signs after Andeol et al. 2021).
+    """Generalised LRP-gamma (Montavon et al. 2019; for mixed signs Andeol et al. 2021, arXiv:2106.04923).
 
-    Contributions of the sign of ``z_j`` weigh ``1 + gamma`` times as much as the others; the bias is treated as one
+    Contributions with the sign of ``z_j`` have ``1 + gamma`` times the weight of the others; the bias is treated as one
     more contribution. Where ``z_j`` is 0 the relevance is lost.
     """
 
     name: ClassVar[str] = "gamma"
+    advice: ClassVar[str] = (
+        "convolutions, where positive contributions are to count more than negative ones (Montavon et al. 2019)"
+    )
 
     gamma: float = 0.25
 
@@ -82,11 +102,15 @@ class Gamma(Rule):
 class AlphaBeta(Rule):
     """LRP-alpha-beta with ``alpha - beta = 1`` (Bach et al. 2015).
 
-    ``alpha z_ij+ / (P_j + b_j+) - beta z_ij- / (N_j + b_j-)`` with P, N the sums of positive and of negative
-    contributions, whatever the signs of input and weight they come from.
+    ``alpha z_ij+ / (P_j + b_j+) - beta z_ij- / (N_j + b_j-)`` with P and N the sums of the positive and negative
+    contributions, whatever the signs of the inputs and weights.
     """
 
     name: ClassVar[str] = "alpha_beta"
+    advice: ClassVar[str] = (
+        "ReLU networks, alpha 1 with beta 0 to show only what supports the output, alpha 2 with beta 1 also what "
+        "opposes it (Bach et al. 2015)"
+    )
     presumes_positive: ClassVar[bool] = True
 
     alpha: float = 1.0
@@ -116,14 +140,21 @@ class ZPlus(Rule):
     """LRP-z+: positive contributions only, ``z_ij+ / (P_j + b_j+)``; the same as alpha 1, beta 0."""
 
     name: ClassVar[str] = "z_plus"
+    advice: ClassVar[str] = "layers of ReLU networks that take non-negative inputs (Montavon et al. 2017)"
     presumes_positive: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
 class Flat(Rule):
-    """The same share ``1 / n_j`` for each of the ``n_j`` inputs connected to the neuron (padding is not an input)."""
+    """The same share ``1 / n_j`` for each of the ``n_j`` inputs connected to the neuron (padding is not an input).
+
+    Source: Lapuschkin et al. 2019.
+    """
 
     name: ClassVar[str] = "flat"
+    advice: ClassVar[str] = (
+        "the first layer, for a smooth map that does not depend on the values of the input (Lapuschkin et al. 2019)"
+    )
 
 
 @dataclass(frozen=True)
@@ -131,6 +162,7 @@ class WSquare(Rule):
     """``w_ij^2 / sum_i w_ij^2``: for a first layer with inputs of any sign (Montavon et al. 2017)."""
 
     name: ClassVar[str] = "w_square"
+    advice: ClassVar[str] = "the first layer, where the inputs may have any sign and size (Montavon et al. 2017)"
 
 
 @dataclass(frozen=True)
@@ -141,6 +173,7 @@ class ZBox(Rule):
     """
 
     name: ClassVar[str] = "z_box"
+    advice: ClassVar[str] = "the first layer, where the inputs have known bounds (Montavon et al. 2017)"
 
     low: float | tuple[float, ...] | None = None
     high: float | tuple[float, ...] | None = None
@@ -172,27 +205,34 @@ class ZBox(Rule):
 
 @dataclass(frozen=True)
 class Pass(Rule):
-    """Relevance goes through unchanged; only for operations whose input and output have the same shape."""
+    """Relevance passes unchanged; only for operations whose input and output have the same shape."""
 
     name: ClassVar[str] = "pass"
+    advice: ClassVar[str] = "norms and other operations without a change of shape, to let relevance through unchanged"
 
 
 @dataclass(frozen=True)
 class Fold(Rule):
-    """For batch norm in eval right after a dense layer or convolution: both are one map, whose rule is the layer's."""
+    """For batch norm in eval mode right after a dense layer or convolution: both are one map with the layer's rule."""
 
     name: ClassVar[str] = "fold"
+    advice: ClassVar[str] = (
+        "batch norm after a dense layer or convolution, to explain the network as if its weights were merged"
+    )
     of_linear_maps: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)
 class Uniform(Rule):
-    """For a product of two factors that depend on the input: half of the relevance to each (Achtibat et al. 2024).
+    """For a product of two factors that depend on the input: half of the relevance for each (Achtibat et al. 2024).
 
     In a sum of products each product's share is ``a b / (z + eps * sign(z))``.
     """
 
     name: ClassVar[str] = "uniform"
+    advice: ClassVar[str] = (
+        "products of two factors that depend on the input, such as queries and keys of attention (Achtibat et al. 2024)"
+    )
     of_linear_maps: ClassVar[bool] = False
 
     eps: float = 1e-6
@@ -205,10 +245,11 @@ class Uniform(Rule):
 @dataclass(frozen=True)
 class Taylor(Rule):
     """For a softmax inside the network: its Taylor expansion at the scores, ``x_i (R_i - s_i sum_j R_j)`` (Achtibat et
-    al. 2024, proposition 3.1). The constant of the expansion keeps the rest, as bias relevance.
+    al. 2024, proposition 3.1). The constant of the expansion keeps the rest as bias relevance.
     """
 
     name: ClassVar[str] = "taylor"
+    advice: ClassVar[str] = "a softmax inside the network, such as that of attention (Achtibat et al. 2024)"
     of_linear_maps: ClassVar[bool] = False
 
 
@@ -228,6 +269,12 @@ def make_rule(name: Any, **options: Any) -> Rule:
         if option not in known:
             raise OptionError(f"rule {name!r}: {unknown('option', option, known)}", option=option)
     return kind(**options)
+
+
+def papers(advice: Iterable[str]) -> str:
+    """The papers that some advice cites, with their DOIs."""
+    cited = list(advice)
+    return "; ".join(f"{paper}, {doi}" for paper, doi in PAPERS.items() if any(paper in words for words in cited))
 
 
 def _bounds(value: Any) -> tuple[float, ...]:
