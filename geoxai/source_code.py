@@ -27,6 +27,7 @@ from importlib.metadata import PackageNotFoundError, packages_distributions, ver
 from importlib.util import resolve_name
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from geoxai.errors import GeoxaiError
@@ -122,19 +123,28 @@ def modules_in_keras(path: Path) -> tuple[str, ...]:
     try:
         with zipfile.ZipFile(path) as archive:
             config = json.loads(archive.read("config.json"))
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+    except (OSError, KeyError, ValueError, RecursionError, zipfile.BadZipFile):
         return ()
-    named: dict[str, None] = {}
+    return modules_in_config(config)
+
+
+def modules_in_config(config: Any) -> tuple[str, ...]:
+    """The modules of custom layers that the configuration of a Keras network names."""
+    modules = (item.get("module") for item in mappings(config))
+    named = {module for module in modules if isinstance(module, str) and module}
+    return tuple(sorted(one for one in named if one.partition(".")[0] not in ("keras", "builtins")))
+
+
+def mappings(config: Any) -> Iterator[dict[str, Any]]:
+    """Every mapping in nested plain data."""
     todo = [config]
     while todo:
         item = todo.pop()
         if isinstance(item, dict):
-            if isinstance(module := item.get("module"), str) and module.partition(".")[0] not in ("keras", "builtins"):
-                named[module] = None
+            yield item
             todo += item.values()
         elif isinstance(item, list):
             todo += item
-    return tuple(sorted(named))
 
 
 def _import_current(name: str) -> dict[str, tuple[str, str]]:

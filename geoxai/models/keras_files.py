@@ -13,6 +13,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from geoxai.errors import GeoxaiError, InputError, OptionError
 from geoxai.models.keras2 import mended, pool_as_tensorflow, register_functions
+from geoxai.source_code import importable_here, mappings, modules_in_config
 from geoxai.storage.hdf5 import rewritten
 from geoxai.version import DISTRIBUTION
 
@@ -28,10 +30,15 @@ CODE = ("Lambda", "__lambda__", "TorchModuleWrapper", "TFSMLayer", "JaxLayer", "
 CONFIG, METADATA = "config.json", "metadata.json"  # in a .keras archive
 
 
+def choose_torch() -> None:
+    """Have Keras run on torch once it is imported, by whatever does it first."""
+    if "keras" not in sys.modules:
+        os.environ["KERAS_BACKEND"] = "torch"
+
+
 def keras_on_torch(name: str) -> Any:
     """The keras package, running on torch; ``name`` is the file that needs it."""
-    if "keras" not in sys.modules:
-        os.environ["KERAS_BACKEND"] = "torch"  # read by Keras once, when it is imported
+    choose_torch()
     try:
         import keras
     except ImportError:
@@ -51,7 +58,9 @@ def keras_on_torch(name: str) -> Any:
 def read_keras(path: Path, trust: bool) -> tuple[Any, tuple[str, ...]]:
     """The network in a Keras file, uncompiled, and notes on how it was read.
 
-    Raises InputError if Keras cannot read the file, OptionError if a layer holds code and ``trust`` is not given.
+    Layers of the user's own are classes of modules that the file names. These are imported only with ``trust``.
+
+    Raises InputError if Keras cannot read the file, OptionError if a layer is code and ``trust`` is not given.
     """
     keras = keras_on_torch(path.name)
     notes: tuple[str, ...] = (f"run by Keras {keras.__version__} on torch",)
@@ -68,6 +77,9 @@ def read_keras(path: Path, trust: bool) -> tuple[Any, tuple[str, ...]]:
                 option="trust",
             )
         old = not version.startswith("3")
+        modules = modules_in_config(config)
+        if trust:
+            _import(modules, path)
         try:
             if old:
                 register_functions()
@@ -76,6 +88,12 @@ def read_keras(path: Path, trust: bool) -> tuple[Any, tuple[str, ...]]:
         except OptionError:
             raise
         except Exception as error:  # Keras raises ValueError, TypeError, OSError, ... for the same cause
+            if unknown := [module for module in modules if not trust and module not in sys.modules]:
+                raise OptionError(
+                    f"{path.name} needs layers of {', '.join(unknown)}, which is not imported for a file's sake",
+                    fix="trust: true if you know where the file comes from: its modules are then imported",
+                    option="trust",
+                ) from error
             raise InputError(
                 f"{path} cannot be read by Keras {keras.__version__}: {_reason(error)}",
                 fix="save it with Keras 3: model.save('network.keras')",
@@ -84,6 +102,20 @@ def read_keras(path: Path, trust: bool) -> tuple[Any, tuple[str, ...]]:
         pool_as_tensorflow(network)
         notes = (*notes, f"written by Keras {version or 2}, adapted to Keras 3")
     return network, notes
+
+
+def _import(modules: tuple[str, ...], path: Path) -> None:
+    """Import what a trusted file names, in the current folder too: Keras knows custom layers once their module is."""
+    for module in modules:
+        try:
+            with importable_here():
+                import_module(module)
+        except Exception as error:  # whatever the user's code raises
+            raise OptionError(
+                f"{path.name} needs {module}, which cannot be imported: {_reason(error)}",
+                fix="install its package, or start geoxai in the folder of the module",
+                option="path",
+            ) from error
 
 
 def as_called(network: Any) -> Any:
@@ -118,7 +150,7 @@ def _configuration(file: Path, path: Path) -> tuple[Any, str]:
         try:
             with zipfile.ZipFile(file) as archive:
                 return json.loads(archive.read(CONFIG)), str(json.loads(archive.read(METADATA))["keras_version"])
-        except (zipfile.BadZipFile, KeyError, ValueError, TypeError, OSError) as error:
+        except (zipfile.BadZipFile, KeyError, ValueError, TypeError, OSError, RecursionError) as error:
             raise InputError(
                 f"{path} is not a .keras file: {_reason(error)}", fix="save it with model.save('network.keras')"
             ) from error
@@ -133,7 +165,7 @@ def _configuration(file: Path, path: Path) -> tuple[Any, str]:
         )
     try:
         return json.loads(_text(found)), _text(version)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is damaged: the configuration of its network is not JSON") from error
 
 
@@ -155,12 +187,9 @@ def _mended(file: Path, folder: Path, config: Any) -> Path:
 
 
 def _code_in(config: Any) -> str | None:
-    """The first class in a configuration that holds code, None if there is none."""
-    if isinstance(config, Mapping):
-        if config.get("class_name") in CODE:
-            return str(config["class_name"])
-        config = list(config.values())
-    return next(filter(None, map(_code_in, config)), None) if isinstance(config, list) else None
+    """A class in a configuration that holds code, None if there is none."""
+    found = (item["class_name"] for item in mappings(config) if item.get("class_name") in CODE)
+    return next(found, None)
 
 
 def _text(value: Any) -> str:
@@ -168,5 +197,5 @@ def _text(value: Any) -> str:
 
 
 def _reason(error: Exception) -> str:
-    text = str(error).strip()
+    text = str(error).rpartition("Exception encountered:")[2].partition("Full object config:")[0].strip()
     return text.splitlines()[0] if text else type(error).__name__

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -187,13 +188,20 @@ torch.export.save(exported, "network.pt2")"""
     expect: Expect | None = Field(None, description="What the network is known to reach; anything else stops the run.")
 
     def code(self) -> tuple[str, ...]:
-        """The module of the architecture, those that a pickled module needs, or Keras."""
+        """The module of the architecture, those that a pickled module needs, or Keras and its custom layers.
+
+        What is named here is imported, so what a file names is only where the file is trusted.
+        """
         from geoxai.models.load import KERAS, WEIGHTS
         from geoxai.source_code import modules_in_keras, modules_in_pickle
 
         suffix = Path(self.path).suffix.lower()
         if suffix in KERAS:
-            return ("keras", *modules_in_keras(Path(self.path)))
+            from geoxai.models.keras_files import choose_torch
+
+            choose_torch()
+            named = modules_in_keras(Path(self.path))
+            return ("keras", *(module for module in named if self.trust or module in sys.modules))
         if self.architecture is not None:
             return (self.architecture.partition(":")[0],)
         return modules_in_pickle(Path(self.path)) if self.trust and suffix in WEIGHTS else ()

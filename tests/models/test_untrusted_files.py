@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from geoxai.errors import GeoxaiError, OptionError
+from geoxai.errors import GeoxaiError, InputError, OptionError
 from geoxai.models.load import load_network
 from tests.integration.fields import field, geoxai_, write_fields
 
@@ -191,3 +191,63 @@ stages:
         assert "c.yaml:7:" in done.output
         assert "loading it could run code" in done.output
         assert not mark.exists()
+
+
+def test_modules_that_a_keras_file_names_are_imported_only_where_it_is_trusted(tmp_path, monkeypatch):
+    keras = pytest.importorskip("keras")
+    monkeypatch.chdir(tmp_path)
+    write_fields(tmp_path, sst=field("sst", 0))
+    (tmp_path / "beside.py").write_text(
+        "import os, keras\nos.mkdir('mark')\n"
+        "@keras.saving.register_keras_serializable('beside')\nclass Own(keras.layers.Flatten): pass\n"
+    )
+    keras.Sequential([keras.layers.Input((8, 12)), keras.layers.Flatten(), keras.layers.Dense(2)]).save("net.keras")
+    with zipfile.ZipFile("net.keras") as archive:
+        content = {member: archive.read(member) for member in archive.namelist()}
+    config = json.loads(content["config.json"])
+    flatten = next(layer for layer in config["config"]["layers"] if layer["class_name"] == "Flatten")
+    flatten.update(module="beside", class_name="Own", registered_name="beside>Own")
+    with zipfile.ZipFile("net.keras", "w") as archive:
+        for member, value in (content | {"config.json": json.dumps(config)}).items():
+            archive.writestr(member, value)
+    write_config = """\
+version: 1
+compute: {executor: serial}
+stages:
+  sst: {use: load.netcdf, path: sst.nc}
+  labels: {use: labels.table, path: labels.csv}
+  samples: {use: samples, inputs: [sst], labels: labels, classes: [cold, warm], scale: none}
+  network: {use: model, path: net.keras, layout: [sample, lat, lon]TRUST}
+  relevance: {use: explain.lrp}
+"""
+    (tmp_path / "c.yaml").write_text(write_config.replace("TRUST", ""))
+    for command in ("check", "plan", "run", "rules"):
+        done = geoxai_(command, "c.yaml")
+        assert command == "check" or done.exit_code == 2, done.output
+        assert command == "check" or "net.keras needs layers of beside" in done.stderr
+        assert not (tmp_path / "mark").exists(), command
+    with pytest.raises(OptionError, match="needs layers of beside"):
+        load_network("net.keras")
+    (tmp_path / "c.yaml").write_text(write_config.replace("TRUST", ", trust: true"))
+    done = geoxai_("rules", "c.yaml")
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "mark").exists()
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_a_keras_file_nested_too_deep_says_so(tmp_path, suffix):
+    keras = pytest.importorskip("keras")
+    h5py = pytest.importorskip("h5py")
+    path, deep = tmp_path / f"net{suffix}", "[" * 20000 + "]" * 20000
+    keras.Sequential([keras.layers.Input((3,)), keras.layers.Dense(2)]).save(path)
+    if suffix == ".h5":
+        with h5py.File(path, "r+") as file:
+            file.attrs["model_config"] = deep
+    else:
+        with zipfile.ZipFile(path) as archive:
+            content = {member: archive.read(member) for member in archive.namelist()}
+        with zipfile.ZipFile(path, "w") as archive:
+            for member, value in (content | {"config.json": deep}).items():
+                archive.writestr(member, value)
+    with pytest.raises(InputError):
+        load_network(path)
