@@ -1,6 +1,6 @@
 """geoxai: explainable AI for gridded geoscience data.
 
-The public face is small: ``explain``, ``receptive_field``, ``plot``, ``run`` and ``open_run``. They are imported on
+The public API is small: ``explain``, ``receptive_field``, ``plot``, ``run`` and ``open_run``. They are imported on
 first use, so that ``import geoxai`` and the command line start without loading torch or xarray.
 """
 

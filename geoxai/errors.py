@@ -1,4 +1,4 @@
-"""The errors that users see: one clear sentence, what to do about it, and the exit code it stands for."""
+"""The errors that users see: one clear sentence, what to do about it, and an exit code."""
 
 
 class GeoxaiError(Exception):

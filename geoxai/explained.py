@@ -13,7 +13,7 @@ import xarray as xr
 
 from geoxai.attribution import Attribution
 
-_PLAIN = (str, int, float, list, tuple, dict, type(None))  # what JSON holds as it is
+_PLAIN = (str, int, float, list, tuple, dict, type(None))  # types that JSON can hold
 
 _QUANTITIES = {
     "gradient": "gradient",
@@ -23,13 +23,13 @@ _QUANTITIES = {
 
 
 def quantity(method: str) -> str:
-    """What the maps of a method hold, in words: relevance, or a gradient, which shares nothing out."""
+    """What the maps of a method show: relevance, or a gradient, which is not a decomposition."""
     return _QUANTITIES.get(method, "relevance")
 
 
 def units_of(method: str, output: str, inputs: str) -> str:
-    """Units of the maps of a method, empty where they are not known: those of the output, for a gradient over those of
-    what the network takes (``K hPa-1``), for a squared gradient the square of that.
+    """Units of the maps of a method, empty if unknown: those of the output, for a gradient divided by those of
+    the network's input (``K hPa-1``), for a squared gradient the square of that.
     """
     if method not in ("gradient", "gradient_squared") or not output:
         return output
@@ -57,7 +57,7 @@ ATTRS: dict[str, dict[str, str]] = {
 
 
 def at_layers(result: Attribution, like: xr.DataArray, several: bool) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
-    """Relevance at layers; their axes have no names but numbers."""
+    """Relevance at layers; their axes have numbers instead of names."""
     lead = ("target", str(like.dims[0])) if several else (str(like.dims[0]),)
     found = {}
     for path, values in result.layers.items():
@@ -111,7 +111,7 @@ def described(target: Any) -> str:
 def attributes(
     result: Attribution, method: str, rules: Any, target: Any, dtype: torch.dtype, device: str, options: dict[str, Any]
 ) -> dict[str, str]:
-    """What determines the numbers, as text."""
+    """The options that determine the numbers, as text."""
     named = [described(t) for t in target] if isinstance(target, list) else described(target)
     attrs = {
         "Conventions": "CF-1.11",

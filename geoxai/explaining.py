@@ -1,4 +1,4 @@
-"""Explain a network on xarray inputs: the relevance keeps every dimension and coordinate of what went in."""
+"""Explain a network on xarray inputs: the relevance keeps every dimension and coordinate of the inputs."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ OFF_WARNED = 1e-4  # far above rounding in single precision
 
 
 class Adapter(Protocol):
-    """Between samples as stored and the layout, orientation and scaling a network wants."""
+    """Converts between samples as stored and the layout, orientation and scaling that a network expects."""
 
     def to_network(self, inputs: xr.DataArray) -> np.ndarray:
         """The network's input."""
 
     def to_samples(self, relevance: np.ndarray, like: xr.DataArray) -> np.ndarray:
-        """An array of the network's input shape back in the order of ``like``."""
+        """An array with the shape of the network's input, back in the order of ``like``."""
 
 
 Array = xr.DataArray | np.ndarray | torch.Tensor
@@ -72,8 +72,8 @@ def explain(
         model on its torch backend.
     inputs
         First dimension the sample; values as the network sees them, NaN filled. A Dataset for a network of several
-        inputs, in the order of its arguments; where they lie on different grids, with dims of different names. Tensors
-        and numpy arrays are taken too, a tuple of them for several inputs; their dims are ``sample``, ``dim_1``, ...
+        inputs, in the order of its arguments; if they lie on different grids, with dims of different names. Tensors
+        and numpy arrays are accepted too, as a tuple for several inputs; their dims are ``sample``, ``dim_1``, ...
         and have no coordinates.
     method, rules, options
         As in ``geoxai.attribution.attribute``, such as ``output``, ``window``, ``layers`` and ``flat_below``.
@@ -81,17 +81,17 @@ def explain(
         As there, and for dense outputs on the inputs' grid a mapping, or several of them in a list: ``{"box": {"lat":
         [s, n], "lon": [w, e]}}`` or ``{"box": "nino34"}``, ``{"polygon": {"lat": [...], "lon": [...]}}``, ``{"mask":
         DataArray}``, ``{"point": {"lat": y, "lon": x}}``, ``{"pixels": rows and columns (sample, 2)}``; with
-        ``channel`` and ``step`` where the output has several, and ``reduce: mean`` (area weighted, default) or ``sum``.
+        ``channel`` and ``step`` if the output has several, and ``reduce: mean`` (area weighted, default) or ``sum``.
     batch_size
         Samples per forward pass; by default about a million input cells.
     valid
-        True where ``inputs`` holds data, False where a fill value; dims are some of the inputs' dims. A mapping by the
+        True where ``inputs`` holds data, False where it is filled; dims are some of the inputs' dims. A mapping by the
         names of several inputs.
     labels, classes
         Class index per sample (by default the coordinate ``label``) and class names (by default its
         ``flag_meanings``), for class targets.
     adapter
-        Maps inputs to the network's layout and relevance back; without it the array is given as it is. A mapping by the
+        Maps inputs to the network's layout and relevance back; without it the array is passed as is. A mapping by the
         names of several inputs.
     units
         Units of the explained value; relevance is a share of it. Default: 1 for classifiers, else none are written.
@@ -108,7 +108,7 @@ def explain(
         ``relevance`` with the dims and coordinates of ``inputs`` (``relevance_<name>`` for several inputs; a leading
         dim ``target`` for a list of targets), NaN where not ``valid``; ``relevance_at_<layer>`` for layers; per sample
         ``prediction``, ``target_value``, ``confidence`` for classifiers, ``nonpositive_target``, ``filled_relevance``
-        where ``valid`` is given, and the account: ``target_value = sum(relevance) + bias_relevance +
+        if ``valid`` is given, and the account: ``target_value = sum(relevance) + bias_relevance +
         stabiliser_relevance + lost_relevance``. Attribute ``account`` is ``closed``, ``none`` for methods that do not
         decompose, or ``approximate`` (see ``precision``). ``prediction`` is the class index, the value of a scalar
         output, or the output at the target of a dense one.
@@ -116,7 +116,7 @@ def explain(
     Raises
     ------
     OptionError, InputError, GeoxaiError
-        As ``attribute``; InputError also where the inputs hold NaN or a dimension does not fit.
+        As ``attribute``; InputError also if the inputs hold NaN or a dimension does not fit.
     """
     check_names(options, attribute, explain)
     check_options(method, options.get("start", "logit"), batch_size)
@@ -177,7 +177,7 @@ def explain(
 
 
 def _check_account(result: Attribution, dtype: torch.dtype) -> None:
-    """Warn where the parts do not add up to the explained value: then some of the relevance is wrong."""
+    """Warn if the parts do not add up to the explained value: then some of the relevance is wrong."""
     if result.account != "closed" or dtype not in (torch.float32, torch.float64):
         return
     off = unaccounted(result)
@@ -192,25 +192,25 @@ def _check_account(result: Attribution, dtype: torch.dtype) -> None:
 
 
 def _arrays(inputs: Inputs) -> dict[str, xr.DataArray]:
-    """The network's inputs by the names their relevances get."""
+    """The network's inputs by the names of their relevances."""
     if isinstance(inputs, xr.Dataset):
         arrays = {f"relevance_{name}": array for name, array in inputs.data_vars.items()}
     elif isinstance(inputs, tuple):
         named = [_named(one, f"_{place}") for place, one in enumerate(inputs)]
         arrays = {f"relevance_{one.name or place}": one for place, one in enumerate(named)}
         if len(arrays) < len(named):
-            raise InputError(f"two of the inputs have one name: {', '.join(str(one.name) for one in named)}")
+            raise InputError(f"two of the inputs have the same name: {', '.join(str(one.name) for one in named)}")
     else:
         arrays = {"relevance": _named(inputs)}
     if not arrays:
         raise InputError("the inputs are empty: a Dataset without variables, or an empty tuple")
     for name, array in arrays.items():
-        told = "the input" if name == "relevance" else f"input {name.removeprefix('relevance_')!r}"
+        label = "the input" if name == "relevance" else f"input {name.removeprefix('relevance_')!r}"
         if array.ndim < 2:
-            raise InputError(f"{told} has dims {array.dims}, expected the sample dim and at least one more")
+            raise InputError(f"{label} has dims {array.dims}, expected the sample dim and at least one more")
         for dim, size in array.sizes.items():
             if not size:
-                raise InputError(f"{told} has no {dim}: its sizes are {dict(array.sizes)}", fix="give one at least")
+                raise InputError(f"{label} has no {dim}: its sizes are {dict(array.sizes)}", fix="give at least one")
     return arrays
 
 
@@ -237,7 +237,7 @@ def _dtype(model: Callable, device: str) -> torch.dtype:
             f"unknown device {device!r}", fix="there are: cpu, cuda, cuda:<number>, mps", option="device"
         ) from error
     if wanted.type == "cuda" and not torch.cuda.is_available():
-        raise OptionError("device is 'cuda', and torch finds no GPU here", fix="device='cpu'", option="device")
+        raise OptionError("device is 'cuda', but torch finds no GPU here", fix="device='cpu'", option="device")
     weights = [*model.parameters(), *model.buffers()] if isinstance(model, torch.nn.Module) else []
     weights = [w for w in weights if w.is_floating_point()]
     if not weights:
@@ -252,7 +252,7 @@ def _dtype(model: Callable, device: str) -> torch.dtype:
 
 
 def _by_input(given: Any, arrays: dict[str, xr.DataArray]) -> dict[str, Any]:
-    """What is given for all inputs, or for each by its name, by the names of relevance."""
+    """What is given for all inputs, or for each by name, by the names of the relevances."""
     by_name = isinstance(given, Mapping)
     return {name: given.get(name.removeprefix("relevance_")) if by_name else given for name in arrays}
 
@@ -260,7 +260,7 @@ def _by_input(given: Any, arrays: dict[str, xr.DataArray]) -> dict[str, Any]:
 def _to_network(array: xr.DataArray, adapter: Adapter | None, dtype: torch.dtype, device: str) -> torch.Tensor:
     values = np.asarray(array.values) if adapter is None else adapter.to_network(array)
     if values.dtype.kind not in "fiub":
-        raise InputError(f"{array.name or 'the input'} is of dtype {values.dtype}, expected numbers")
+        raise InputError(f"{array.name or 'the input'} has dtype {values.dtype}, expected numbers")
     return torch.as_tensor(np.ascontiguousarray(values)).to(device=device, dtype=dtype)
 
 
@@ -275,13 +275,13 @@ def _to_samples(relevance: torch.Tensor, like: xr.DataArray, adapter: Adapter | 
 def _warn_unread(
     maps: dict[str, np.ndarray], model: Callable, tensors: tuple[torch.Tensor, ...], batch: int, reading: Reading
 ) -> None:
-    """Warn of one of several inputs that has no relevance anywhere because the output does not depend on it."""
+    """Warn about any of several inputs that has no relevance because the output does not depend on it."""
     unread = [number for number, values in enumerate(maps.values()) if not values.any() and tensors[number].any()]
     for number in unread if len(maps) > 1 and any(values.any() for values in maps.values()) else ():
         if not depends(model, [t[:batch] for t in tensors], number, reading):
             log.warning(
                 "input %r does not reach the explained output; if the program was exported with one example tensor for"
-                " two arguments, export it again with two",
+                " two arguments, export it again with two different ones",
                 list(maps)[number].removeprefix("relevance_"),
             )
 
@@ -293,7 +293,7 @@ def _masked(
     several: bool,
     account: str,
 ) -> tuple[dict[str, Any], np.ndarray | None]:
-    """Relevance variables with filled cells NaN, and the relevance (sample,) or (target, sample) that was on these."""
+    """Relevance variables, NaN in filled cells, and the relevance (sample,) or (target, sample) that was there."""
     variables: dict[str, Any] = {}
     filled, everything, anything = None, 0.0, 0.0
     for name, values in maps.items():
@@ -309,7 +309,7 @@ def _masked(
             extra = set(valid.dims) - set(like.dims)
             if extra or any(valid.sizes[d] != like.sizes[d] for d in valid.dims):
                 raise InputError(f"valid has sizes {dict(valid.sizes)}, the inputs have {dict(like.sizes)}")
-            # by position: valid and inputs come from one store, and equal coordinates must not be matched by rounding
+            # by position: valid and inputs are from one store; matching coordinates could fail by rounding
             shape = [valid.sizes.get(d, 1) for d in like.dims]
             order = [d for d in like.dims if d in valid.dims]
             empty = ~valid.transpose(*order).values.astype(bool).reshape(shape)
@@ -324,7 +324,7 @@ def _masked(
         variables[name] = xr.DataArray(values, dims=dims, coords=coords)
     if account != "none" and everything and anything / everything > FILLED_SHARE_WARNED:
         log.warning(
-            "%.1f %% of the relevance lies on filled cells; it is masked and counted as lost, but the network does use"
+            "%.1f %% of the relevance is on filled cells; it is masked and counted as lost, but the network does use"
             " the fill value",
             100 * anything / everything,
         )
@@ -341,7 +341,7 @@ def _on_output(
     batch: int,
     reading: Reading,
 ) -> Any:
-    """Targets on the grid as indices and weights of the network's own output; others as they are."""
+    """Targets on the grid as indices and weights of the network's own output; other targets unchanged."""
     targets = target if isinstance(target, list) else [target]
     if not any(isinstance(t, Mapping) for t in targets):
         return target
@@ -354,7 +354,7 @@ def _on_output(
 
 
 def _with_degrees(like: xr.DataArray, targets: Sequence[Mapping]) -> xr.DataArray:
-    """Inputs whose cells have ``lat`` and ``lon``, where a target needs these."""
+    """The inputs, whose cells must have ``lat`` and ``lon`` if a target needs them."""
     like = like.rename(
         {long: short for long, short in _SHORT.items() if long in like.coords and short not in like.coords}
     )
@@ -362,15 +362,15 @@ def _with_degrees(like: xr.DataArray, targets: Sequence[Mapping]) -> xr.DataArra
     if needs and not {"lat", "lon"} <= set(like.coords):
         dims = ", ".join(map(str, like.dims))
         raise InputError(
-            f"a target in degrees needs the coordinates lat and lon, the inputs have dims {dims} and coordinates "
+            f"a target in degrees needs the coordinates lat and lon; the inputs have dims {dims} and coordinates "
             f"{', '.join(map(str, like.coords)) or 'none'}",
-            fix="name them: inputs.rename(y='lat', x='lon') where y and x are degrees; or give the pixel's index",
+            fix="name them: inputs.rename(y='lat', x='lon') if y and x are degrees; or give the pixel's index",
         )
     return like
 
 
 def _output_shape(model: Callable, tensors: tuple[torch.Tensor, ...], batch: int, reading: Reading) -> tuple[int, ...]:
-    """Shape of one sample's output, without computing it where that can be helped."""
+    """Shape of one sample's output, if possible without computing it."""
     alone = len(tensors) == 1 and reading == PLAIN
     found = traced(model, tuple(tensors[0].shape[1:]), tensors[0].dtype) if alone else None
     if found is not None and found.output is not None:
@@ -401,7 +401,7 @@ def _reference(
         if not isinstance(field, xr.DataArray):
             sample = array.dims[0]
             if form != "sample" or sample not in array.coords or field not in array[sample].values:
-                raise OptionError(f"reference {form}: {field!r} is none of the inputs", option=f"reference.{form}")
+                raise OptionError(f"reference {form}: {field!r} is not one of the inputs", option=f"reference.{form}")
             field = array.sel({sample: field})
         if set(field.dims) != set(array.dims[1:]):
             raise InputError(f"the reference has dims {field.dims}, expected {array.dims[1:]}")
@@ -413,7 +413,7 @@ def _reference(
 def _labels_and_classes(
     inputs: xr.DataArray, labels: Any, classes: Sequence[str] | None, target: Any
 ) -> tuple[Any, Sequence[str] | None]:
-    """Labels and class names as given, else those the inputs carry, where the target needs them."""
+    """Labels and class names as given, or else those of the inputs, if the target needs them."""
     asked = {t for t in (target if isinstance(target, list) else [target]) if isinstance(t, str)}
     carried = inputs.coords.get("label")
     if labels is None and "label" in asked and carried is not None:

@@ -1,4 +1,4 @@
-"""Did-you-mean: the closest known names to one that is not known."""
+"""Did-you-mean: the known names closest to an unknown one."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -13,7 +13,7 @@ def closest(name: str, known: Iterable[str]) -> str | None:
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> str:
-    """Sentence for an unknown name, with the nearest one or the list of those there are."""
+    """A sentence for an unknown name, with the closest known name and the list of all."""
     known = sorted(known)
     best = closest(name, known)
     hint = f"did you mean {best!r}? " if best else ""

@@ -1,4 +1,4 @@
-"""Input files as options name them: a path, a glob, or a list of either."""
+"""Input files as given in options: a path, a glob, or a list of either."""
 
 import glob
 import os
@@ -11,7 +11,7 @@ def expand(value: str | Path | Iterable[str | Path]) -> list[Path]:
     """The files and folders that a path, a glob or a list of them names, each once, sorted within a glob.
 
     A path without wildcards is returned whether it exists or not; a glob that matches nothing gives nothing. Folders
-    that exist under the very name that is written are meant, whatever characters it holds: ``br[1]ck/*.nc``.
+    that exist under exactly the name written are taken literally, whatever characters it holds: ``br[1]ck/*.nc``.
     """
     names = [value] if isinstance(value, str | Path) else value
     found: dict[Path, None] = {}
@@ -24,9 +24,9 @@ def expand(value: str | Path | Iterable[str | Path]) -> list[Path]:
 
 
 def split_glob(text: str) -> tuple[str, str]:
-    """A path as the part that is meant literally and the pattern after it, empty where there is none.
+    """A path as its literal part and the pattern after it, empty if there is none.
 
-    The literal part ends before the first name that holds wildcards and does not exist as it is written.
+    The literal part ends before the first name that has wildcards and does not exist as written.
     """
     if not glob.has_magic(text) or os.path.exists(text):
         return text, ""

@@ -4,7 +4,7 @@ A stage's own ``revision`` and those of its ``libraries`` enter its fingerprint,
 computed again. geoxai's version does not: most commits change no number.
 """
 
-# Raise a library's number when the same input gives other numbers than before (a corrected formula, another default
+# Raise a library's number when the same input gives different numbers from before (a corrected formula, another default
 # inside it, another order of terms that shows beyond rounding), and a change concerns several stages. What a single
 # stage uses alone is for that stage's own `revision`. Then `python tools/golden.py` stores the new results.
 LIBRARIES: dict[str, int] = {

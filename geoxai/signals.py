@@ -1,4 +1,4 @@
-"""Signals that end a program, as an exception, so that everything open is closed on the way out."""
+"""Signals that end a program, raised as an exception so that everything open is closed on the way out."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Terminated(BaseException):
 
 @contextmanager
 def termination_raised(*, last: bool = False) -> Iterator[None]:
-    """Raise ``Terminated`` once when a signal asks for an end; only a process's main thread can.
+    """Raise ``Terminated`` once when a signal asks the program to end; only the main thread of a process can.
 
-    Signals that the program was started to ignore, as by nohup, stay ignored. Further ones do not disturb the ending:
+    Signals ignored from the start, as under nohup, stay ignored. Further signals do not disturb the shutdown:
     a terminal that is closed sends several. With ``last`` the program ends after this, and they never do.
     """
     names = [getattr(signal, name) for name in _ENDING if hasattr(signal, name)]

@@ -51,7 +51,7 @@ class _Place:
 
 
 def code_of(modules: Iterable[str], *, reload: bool = True) -> dict[str, str]:
-    """What stands for the code of modules and of all they import, by module or distribution.
+    """Digests and versions of the code of modules and of all they import, by module or distribution.
 
     Parameters
     ----------

@@ -16,7 +16,7 @@ _SECONDS = 10  # for git to answer
 
 @cache
 def version() -> str:
-    """The version by PEP 440, found on first use.
+    """The version as in PEP 440, determined on first use.
 
     In a checkout, an editable install included, git says it: ``1.2.0`` at the tag ``v1.2.0``, ``1.2.1.dev3+g4f1c2ab``
     three commits later, ``0.1.dev250+g4f1c2ab`` without a tag, ``.dirty`` at the end with changes that are not
@@ -50,7 +50,7 @@ def _described(root: Path) -> str | None:
 
 
 def _git(root: Path, *words: str) -> str | None:
-    """What a git command says of the checkout at ``root``; None where there is no git, or it refuses."""
+    """The output of a git command in the checkout at ``root``; None if there is no git, or it refuses."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Captions of figures: what a map is, how it was made and from which cases, in sentences taken from its store."""
+"""Captions of figures: what a map shows, how it was made and from which cases, in sentences from its store."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def caption(field: xr.DataArray, attrs: Mapping[str, Any], networks: str, notes:
     Parameters
     ----------
     field
-        What is drawn, before panels are chosen.
+        What is drawn, before panels are selected.
     attrs
         Attributes of its store: method, rules, target, score, reference and subset of explanations and composites,
         where of composites.
     networks
-        How many networks stand behind it, in words; empty for one.
+        How many networks it is from, in words; empty for one.
     notes
-        What the figure says of its panels, contours and colours.
+        What the figure says about its panels, contours and colours.
 
     Examples
     --------
@@ -74,7 +74,7 @@ def explained(attrs: Mapping[str, Any]) -> str:
 
 
 def shared_out(attrs: Mapping[str, Any]) -> str:
-    """What relevance of units 1 is a share of, where the store says so: ``a difference of logits``."""
+    """What relevance with units 1 is a share of, if the store says so: ``a difference of logits``."""
     target = str(attrs.get("target", "")).strip('"')
     of_class = target in ("predicted", "label") or (target.isidentifier() and target != "null")
     return _SHARED.get(str(attrs.get("score", "")), "") if of_class else ""

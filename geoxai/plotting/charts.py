@@ -1,4 +1,4 @@
-"""Charts of a report as plain HTML boxes and lines: readable without a script, on a phone and on paper."""
+"""Charts of a report as plain HTML boxes and lines: readable without scripts, on a phone and on paper."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Numbers one below the other on one axis."""
+    """Numbers, one below the other, on one axis."""
 
     kind: ClassVar[str] = "comparison"
     title: str
@@ -60,7 +60,7 @@ class Stack:
 
 @dataclass(frozen=True)
 class Stacks:
-    """Stacked bars on one axis; ``zero`` is the place of 0 and ``whole`` that of 1, in percent."""
+    """Stacked bars on one axis; ``zero`` is the position of 0 and ``whole`` that of 1, in percent."""
 
     kind: ClassVar[str] = "stacks"
     title: str
@@ -73,7 +73,7 @@ class Stacks:
 
 @dataclass(frozen=True)
 class Curves:
-    """Lines of one colour: points as SVG wants them in a box of 100 by 30, and their last values in words."""
+    """Lines of one colour: points in SVG notation in a box of 100 by 30, and their last values in words."""
 
     name: str
     color: str
@@ -104,7 +104,7 @@ def comparison(
 ) -> Comparison:
     """A comparison of (label, values of the members, reference, colour), the axis from 0 to the largest number.
 
-    Fractions are shown in ``percent`` and their axis ends at 100 % where they come near it.
+    Fractions are shown in ``percent`` and their axis ends at 100 % if they come near it.
     """
     everything = [v for _, values, reference, _ in rows for v in (*values, *((reference,) if reference else ()))]
     top = max(everything, default=1.0) or 1.0
@@ -154,7 +154,7 @@ def stacks(
 
 
 def line_chart(title: str, groups: Mapping[str, Sequence[Sequence[float]]], colors: Sequence[str]) -> LineChart | None:
-    """Curves in named groups; logarithmic where values span more than two orders of magnitude. None without values."""
+    """Curves in named groups; logarithmic if values span more than two orders of magnitude. None without values."""
     values = [v for lines in groups.values() for line in lines for v in line if math.isfinite(v)]
     if not values:
         return None

@@ -27,7 +27,7 @@ def coastlines(resolution: Resolution = "110m") -> tuple[np.ndarray, ...]:
 
 
 def coastlines_within(extent: tuple[float, float, float, float], resolution: Resolution = "110m") -> list[np.ndarray]:
-    """The coastlines that touch ``extent`` (west, east, south, north), in its longitudes, cut at its four sides.
+    """The coastlines that touch ``extent`` (west, east, south, north), in its longitudes, clipped at its four sides.
 
     ``extent`` may be anywhere on the circle and up to 360 degrees wide: (120, 480, -90, 90) is the world seen from
     120 E on. No line runs across the map where the coast crosses its seam.

@@ -1,4 +1,4 @@
-"""Lines over the panels of a figure, and what they are in words."""
+"""Contour lines over the panels of a figure, and their description."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from geoxai.plotting.titles import field_label
 from geoxai.plotting.window import Curvilinear, Window
 
 _HALO: list[AbstractPathEffect] = [withStroke(linewidth=2.0, foreground="white")]
-_ROOM = 1.5  # times its label that a line has to be long to carry one
+_ROOM = 1.5  # a line must be this many times as long as its label to carry one
 
 
 @dataclass(frozen=True)
 class Contours:
-    """Lines over the panels: values (panel dims, y, x), shared levels, and what they are in words."""
+    """Contour lines over the panels: values (panel dims, y, x), shared levels, and their description."""
 
     values: np.ndarray
     levels: np.ndarray
@@ -33,20 +33,20 @@ class Contours:
 
     @classmethod
     def of(cls, contours: xr.DataArray, panels: Panels, levels: int | Sequence[float]) -> Contours:
-        """The lines of a field over panels; where it lacks one of their dims, every panel along it has the same."""
+        """The lines of a field over panels; if it lacks one of their dims, panels along it have the same lines."""
         label = field_label(contours)
         contours, space = with_positions(contours)
         extra = [d for d in contours.dims if d not in space and d not in panels.dims]
         if any(contours.sizes[d] > 1 for d in extra):
             raise OptionError(
-                f"the contours have dims {', '.join(map(str, extra))}, which the panels have not",
+                f"the contours have dims {', '.join(map(str, extra))}, which the panels do not have",
                 fix="select one value of them",
                 option="contours",
             )
         contours = contours.squeeze(extra, drop=True)
         difference = grid_difference(panels.data, contours)
         if difference is not None:
-            raise OptionError(f"the contours are on another grid than the field: {difference}", option="contours")
+            raise OptionError(f"the contours are on a different grid from the field: {difference}", option="contours")
         along = [d for d in panels.dims if d in contours.dims]
         try:
             aligned = contours.sel(
@@ -55,7 +55,7 @@ class Contours:
         except KeyError as error:
             raise OptionError(
                 f"the contours lack panels of the field along {', '.join(along)}: {error.args[0]}",
-                fix="draw contours that have them, or select what both have",
+                fix="draw contours that have these panels, or select what both have",
                 option="contours",
             ) from None
         shape = panels.data.isel(dict.fromkeys(space, 0))
@@ -91,9 +91,9 @@ class Contours:
 
 
 def _label(axes: Axes, drawn: object) -> None:
-    """Values on the lines, with a white halo; none on a line that is too short for one, or where another would hide.
+    """Values on the lines, with a white halo; none on a line that is too short, or where it would cover another.
 
-    Outer lines come first: they are long, and inner ones have their values from them.
+    Outer lines come first: they are long, and inner lines can be read from them.
     """
     renderer = axes.figure.canvas.get_renderer()  # type: ignore[attr-defined]
     texts = axes.clabel(drawn, fontsize=6, inline=False, fmt=number, zorder=6)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Maps of whatever a notebook holds: a field, a dataset of a run, or the path of a store."""
+"""Maps for notebooks, of a field, a dataset of a run, or the path of a store."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from geoxai.grid.several import plain
 from geoxai.names import unknown
 from geoxai.plotting.maps import MapFigure, plot_maps
 
-# What is drawn of a dataset where nobody says: the first of these that it has.
+# The variable of a dataset that is drawn by default: the first of these that it has.
 PREFERRED = ("relevance_mean", "relevance", "prediction", "inputs_mean", "inputs")
 _AXES = ("lat", "lon", "y", "x")
 _SHORT = {"latitude": "lat", "longitude": "lon"}
@@ -36,15 +36,15 @@ def plot(data: xr.DataArray | xr.Dataset | str | Path, variable: str | None = No
     Returns
     -------
     MapFigure
-        A matplotlib figure, which shows itself in a notebook; ``figure.savefig("maps.png")`` writes it. Of several
-        networks the mean is drawn.
+        A matplotlib figure, displayed in a notebook; ``figure.savefig("maps.png")`` writes it. Of several
+        networks, the mean is drawn.
 
     Raises
     ------
     InputError
-        There is no such store, or ``data`` is none of these.
+        There is no such store, or ``data`` is of another type.
     OptionError
-        No variable, or several, could be meant, or the field has more than two dims besides lat and lon: take some with
+        No variable or several could be meant, or the field has more than two dims besides lat and lon: reduce it with
         ``data.isel(sample=0)`` or ``data.mean("sample")``.
 
     Examples
@@ -67,7 +67,7 @@ def _opened(path: Path) -> xr.Dataset:
         raise InputError(f"there is no store or file {path}")
     try:
         return xr.open_zarr(path, consolidated=False) if path.is_dir() else xr.open_dataset(path)
-    except Exception as error:  # what the Zarr, NetCDF and HDF5 libraries raise has no common base
+    except Exception as error:  # errors of the Zarr, NetCDF and HDF5 libraries have no common base
         raise InputError(f"{path} is neither a Zarr store nor a NetCDF file: {error}") from error
 
 

@@ -1,4 +1,4 @@
-"""The frame of a map panel: coastlines, degree ticks, and where panels stand on a page."""
+"""The frame of a map panel: coastlines, degree ticks, and the position of panels on a page."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from geoxai.plotting.window import Extent
 _STEPS = (90, 60, 30, 20, 10, 5, 2, 1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
 _LETTER = 0.062  # inches, of degree labels
 _APART = 0.06  # inches between the labels of two panels
-_FINE_BELOW = 70.0  # degrees of longitude: narrower maps take the 1:50 million coast
+_FINE_BELOW = 70.0  # degrees of longitude: narrower maps use the 1:50 million coastline
 
 
 @dataclass(frozen=True)
 class Page:
-    """Sizes in inches of a figure of equal panels, a colour bar below them and notes of so many lines below that.
+    """Sizes in inches of a figure of equal panels, with a colour bar below them and ``notes`` below that.
 
     ``title`` and ``headings`` are the lines of text over the figure and over each panel.
     """
@@ -101,9 +101,9 @@ class Page:
 
 
 def draw_frame(axes: Axes, extent: Extent, page: Page, *, left: bool, bottom: bool, last: bool) -> None:
-    """Coastlines, limits and degree ticks of one panel; labels only where ``left`` and ``bottom`` ask for them.
+    """Coastlines, limits and degree ticks of one panel; labels only if ``left`` and ``bottom`` ask for them.
 
-    A label at a side that would run into that of the panel beside it is left out; ``last`` has none on its right.
+    A label at a side that would collide with that of the next panel is left out; the ``last`` has no right neighbour.
     """
     west, east, south, north = extent
     width = page.panel_width
@@ -132,7 +132,7 @@ def draw_frame(axes: Axes, extent: Extent, page: Page, *, left: bool, bottom: bo
 
 
 def ticks(low: float, high: float, most: int) -> np.ndarray:
-    """Round degrees within [low, high], as many as there can be up to ``most``; at least one."""
+    """Round degrees within [low, high], as many as possible up to ``most``; at least one."""
     best = np.array([round((low + high) / 2, 3)])
     for step in _STEPS:
         found = np.arange(np.ceil(low / step - 1e-9), np.floor(high / step + 1e-9) + 1) * step

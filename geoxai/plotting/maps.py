@@ -28,16 +28,16 @@ from geoxai.plotting.titles import field_label
 from geoxai.plotting.window import Curvilinear, Extent, Window, curvilinear_window, window_of
 
 NO_DATA = "0.82"
-_RASTER_CELLS = 20_000  # meshes above this are pixels, not paths, in a PDF
+_RASTER_CELLS = 20_000  # larger meshes are drawn as pixels, not paths, in a PDF
 _LISTED = 8  # panels that the notes name one by one
 
 Projection = Literal["auto", "plate_carree", "polar"]
 
 
 class MapFigure(Figure):
-    """A figure that shows itself in a notebook, without pyplot and its global state.
+    """A figure that is displayed in a notebook without pyplot and its global state.
 
-    ``notes`` are the sentences that a caption takes from it: what its panels, contours and colours show.
+    ``notes`` are its sentences for a caption: what its panels, contours and colours show.
     """
 
     notes: tuple[str, ...] = ()
@@ -73,13 +73,13 @@ def plot_maps(
     ----------
     data
         Dims ``lat`` and ``lon`` (or ``y`` and ``x`` with two-dimensional ``lat`` and ``lon``) and up to two more
-        with several values. Latitudes may run either way and longitudes follow any convention. NaN is drawn grey.
+        with several values. Latitudes may run either way and longitudes may follow any convention. NaN is drawn grey.
         Coordinates ``n`` and ``events`` along panel dims are shown as the numbers of cases behind a panel.
     panels
         The dim of the panels, or (rows, columns); None takes every dim but lat and lon.
     contours
-        A field drawn as lines over the panels; its dims besides lat and lon are among the panel dims. Negative
-        levels are dashed. ``levels`` are the levels, or at most how many round ones.
+        A field drawn as contour lines over the panels; its dims besides lat and lon are among the panel dims. Negative
+        levels are dashed. ``levels`` gives the levels, or the maximum number of round ones.
     projection
         ``auto`` is ``polar`` (Lambert's azimuthal equal-area) for grids that go round a pole and stay poleward of 40
         degrees, else plate carree.
@@ -91,13 +91,13 @@ def plot_maps(
     limits, vmin, vmax, cmap
         Colours, shared by all panels: symmetric about 0 for a field of both signs, else sequential; up to the 99.5th
         percentile (``robust``) or the largest value (``max``) unless set. ``vmin`` makes any scale a sequential one,
-        and so do temperatures that are no anomalies, and decibels.
+        and so do temperatures that are not anomalies, and decibels.
     mask
         Only cells where it is true are drawn; the others are grey.
     title, label
-        Over the figure, and beside the colour bar (default: ``long_name`` and ``units`` of the data).
+        Text above the figure, and at the colour bar (default: ``long_name`` and ``units`` of the data).
     columns
-        Panels side by side. Default: as the second of two dims says, or so that the figure is neither strip nor tower.
+        Panels side by side. Default: from the second of two dims, or such that the figure is neither strip nor tower.
     narrow
         For a phone: one panel below the other, none wider than 3.3 inches.
 
@@ -105,7 +105,7 @@ def plot_maps(
     ------
     OptionError
         The field has no lat and lon, a dim is unknown or left over, there are more than 60 panels, or ``polar`` is
-        asked for of a grid that does not go round a pole.
+        asked for on a grid that does not go round a pole.
     """
     chosen = Panels.of(data if mask is None else data.where(mask), panels)
     window = _window(chosen.data, projection, center_lon, extent)
@@ -162,7 +162,7 @@ def _window(
 
 
 def _grid_of(panels: Panels, columns: int | None, shape: float) -> tuple[int, int]:
-    """Rows and columns of panels: as the two dims say, else so that the figure is neither a strip nor a tower."""
+    """Rows and columns of panels: given by the two dims, or such that the figure is neither a strip nor a tower."""
     if columns is None and len(panels.dims) == 2:
         return panels.shape[0], panels.shape[1]
     if columns is None and shape < 1 / 3:
@@ -176,7 +176,7 @@ def _grid_of(panels: Panels, columns: int | None, shape: float) -> tuple[int, in
 def _page(
     rows: int, columns: int, shape: float, title: str | None, headings: list[str], below: list[str], most: float
 ) -> tuple[Page, list[str], str | None, list[str]]:
-    """The page, and headings, title and the notes below wrapped to its width."""
+    """The page, with headings, title and the notes below wrapped to its width."""
     width = {1: 6.6, 2: 4.3, 3: 3.3}.get(columns, 2.6)
     width = min(max(min(width, {1: 5.6}.get(rows, 4.2) / shape), 1.6), most)
     page = Page(rows, columns, width, width * shape, 0)
@@ -219,7 +219,7 @@ def _draw_cells(
 
 
 def _draw_key(figure: Figure, page: Page, scale: Scale, norm: Normalize, notes: Sequence[str]) -> None:
-    """The colour bar with its label, and below it what the contours are."""
+    """The colour bar with its label, and below it the description of the contours."""
     mappable = ScalarMappable(norm, matplotlib.colormaps[scale.cmap])
     bar = figure.colorbar(
         mappable, cax=figure.add_axes(page.color_bar()), orientation="horizontal", extend=scale.extend, extendfrac=0.03
@@ -232,7 +232,7 @@ def _draw_key(figure: Figure, page: Page, scale: Scale, norm: Normalize, notes: 
 
 
 def _notes(panels: Panels, lines: Contours | None, scale: Scale, values: np.ndarray) -> tuple[str, ...]:
-    """What a caption says of the panels, the contours and the colours."""
+    """What a caption says about the panels, the contours and the colours."""
     titles = [title for title in panels.titles() if title]
     if len(titles) > _LISTED:
         titles = [f"{titles[0]}, to {titles[-1]}"]
@@ -247,5 +247,5 @@ def _notes(panels: Panels, lines: Contours | None, scale: Scale, values: np.ndar
 
 
 def _wrapped(text: str, width: float, size: float) -> str:
-    """Text over as many lines of ``width`` inches at ``size`` points as it takes."""
+    """Text broken into lines of ``width`` inches at ``size`` points."""
     return "\n".join(wrap(text, max(int(width * 72 / (0.58 * size)), 8)))

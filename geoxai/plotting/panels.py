@@ -38,7 +38,7 @@ class Panels:
         if left or len(keep) > 2:
             sizes = ", ".join(f"{d} ({data.sizes[d]})" for d in (left or keep))
             raise OptionError(
-                f"panels cannot be drawn over {sizes}: one or two dims are possible, (rows, columns)",
+                f"panels cannot be drawn over {sizes}: at most two dims are possible, (rows, columns)",
                 fix="select one value of the others",
                 option="select" if left else "panels",
             )
@@ -47,7 +47,7 @@ class Panels:
         count = int(np.prod([data.sizes[d] for d in keep]))
         if count > MOST_PANELS:
             raise OptionError(
-                f"{count} panels over {', '.join(keep)} are more than a figure holds ({MOST_PANELS})",
+                f"{count} panels over {', '.join(keep)} are more than fit a figure ({MOST_PANELS})",
                 fix="select some values of them",
                 option="select",
             )

@@ -1,4 +1,4 @@
-"""Maps seen from above a pole, for grids that go round it: equal areas, the pole in the middle."""
+"""Maps seen from above a pole, for grids that go round it: equal-area, with the pole in the middle."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from geoxai.plotting.coastlines import coastlines_within
 from geoxai.plotting.places import lat_label, lon_label
 from geoxai.plotting.window import cells_east, cells_north
 
-POLEWARD_OF = 40.0  # degrees: a grid round the globe that stays beyond is drawn from above its pole
+POLEWARD_OF = 40.0  # degrees: a grid round the globe that stays poleward of this is drawn from above its pole
 _STRAIGHT = 3.0  # degrees of longitude that a straight line may cross
 
 
@@ -44,14 +44,14 @@ class Polar:
         return np.asarray(field, dtype="float64")[np.ix_(self.rows, self.columns)]
 
     def lines(self, field: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Places and values of a field (lat, lon) at the centres of cells, the first column again at the end."""
+        """Positions and values of a field (lat, lon) at the centres of cells, the first column repeated at the end."""
         _, first = np.unique(self.columns, return_index=True)
         columns = self.columns[np.sort(first)]
         closed = np.append(columns, columns[0])
         return self.x_centres, self.y_centres, np.asarray(field, dtype="float64")[np.ix_(self.rows, closed)]
 
     def project(self, lat: np.ndarray, lon: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Places on the map of degrees north and east."""
+        """Positions on the map, from degrees north and east."""
         beyond = np.sin(np.deg2rad(90 - abs(self.edge)) / 2)
         radius = np.sin(np.deg2rad(90 - lat if self.north else 90 + lat) / 2) / beyond
         angle = np.deg2rad(np.asarray(lon) - self.middle)
@@ -59,7 +59,7 @@ class Polar:
 
 
 def polar_of(lat: xr.DataArray, lon: xr.DataArray, center_lon: float | str = "auto") -> Polar | None:
-    """The polar map of a grid with one-dimensional ``lat`` and ``lon`` in degrees; None where it is not polar.
+    """The polar map of a grid with one-dimensional ``lat`` and ``lon`` in degrees; None if it is not polar.
 
     ``center_lon`` is the meridian from the pole down (northern) or up (southern); ``auto`` is 0.
     """

@@ -1,4 +1,4 @@
-"""One HTML file about a run: what was done, what came out, how to open it. Numbers only, no verdicts."""
+"""One HTML file about a run: what was done, the results, and how to open them. Numbers only, no verdicts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from geoxai.plotting.tables import Table, blocks_of, show
 
 @dataclass(frozen=True)
 class StageLine:
-    """A stage in the list of what was run; units and seconds are None where a stage has none."""
+    """A stage in the list of stages that ran; units and seconds are None if a stage has none."""
 
     name: str
     use: str
@@ -32,7 +32,7 @@ class StageLine:
 
 @dataclass(frozen=True)
 class Store:
-    """An output that a reader may want to open: its path as seen from the report, what it holds, and its groups."""
+    """An output that a reader may want to open: its path relative to the report, its contents and its groups."""
 
     path: str
     content: str = ""
@@ -48,7 +48,7 @@ class Store:
 
 @dataclass(frozen=True)
 class Report:
-    """What a report says, in the order in which it says it.
+    """The contents of a report, in its order.
 
     ``status`` is one word or two (``complete``, ``partial``, ``failed``), ``message`` a sentence about it; ``asked`` is
     what the experiment asks, as (term, words). ``figures`` are PNG files, put into the page with the caption in the
@@ -95,7 +95,7 @@ def render_report(report: Report) -> str:
 
 @dataclass(frozen=True)
 class _Image:
-    """A figure in the page: itself, its copy for narrow screens and its caption."""
+    """A figure in the page, with its copy for narrow screens and its caption."""
 
     name: str
     wide: str
@@ -114,7 +114,7 @@ class _Image:
 
 
 def duration(seconds: float | None) -> str:
-    """A time span as people say it: ``0.4 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    """A time span as people write it: ``0.4 s``, ``3 min 20 s``, ``2 h 5 min``."""
     if seconds is None:
         return ""
     if seconds < 10:

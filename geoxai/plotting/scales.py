@@ -23,9 +23,9 @@ _ROBUST_PERCENT = 99.5
 
 @dataclass(frozen=True)
 class Scale:
-    """The colours of all panels: limits, colour map, which ends of the colour bar values go beyond, and how far.
+    """The colours of all panels: limits, colour map, beyond which ends of the colour bar values go, and how far.
 
-    ``clipped`` says so in words; it is empty where colours show every value.
+    ``clipped`` is a sentence about it; it is empty if colours show every value.
     """
 
     vmin: float
@@ -43,12 +43,12 @@ def color_scale(
     cmap: str | None = None,
     absolute: bool = False,
 ) -> Scale:
-    """One scale for all values: symmetric about 0 where they have both signs, else from one end to the other.
+    """One scale for all values: symmetric about 0 if they have both signs, else from the lowest to the highest.
 
     ``robust`` ends at the 99.5th percentile of the magnitudes that are not 0, ``max`` at the largest. Values of one
-    sign begin at 0 unless all lie far from it (temperatures in kelvin), and values below a thousandth of the others
-    have no sign of their own. ``vmin``, and fields that are ``absolute`` since 0 is no middle of theirs (temperatures
-    in degC, dBZ), make any scale a sequential one.
+    sign begin at 0 unless all are far from it (temperatures in kelvin); the sign of values below a thousandth of the
+    others does not count. ``vmin``, and ``absolute`` fields, for which 0 has no special meaning (temperatures
+    in degC, dBZ), make any scale sequential.
     """
     finite = values[np.isfinite(values)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
@@ -91,7 +91,7 @@ def color_scale(
 
 
 def is_absolute(data: xr.DataArray) -> bool:
-    """Whether 0 is an arbitrary point of a field's scale: temperatures as such and decibels, no anomalies of these."""
+    """Whether 0 is an arbitrary point of a field's scale: temperatures and decibels, but not their anomalies."""
     units = str(data.attrs.get("units", "")).strip()
     if units.lower() in _DECIBELS:
         return "relevance" not in str(data.name) and not _is_departure(data)
@@ -105,7 +105,7 @@ def _is_departure(data: xr.DataArray) -> bool:
 
 
 def _clipped(bottom: float, top: float, low: float, high: float, extend: str, robust: bool) -> str:
-    """Which values colours do not tell apart, as a sentence."""
+    """Which values the colours do not distinguish, as a sentence."""
     if extend == "neither":
         return ""
     ends = f"±{top:.3g}" if bottom == -top else f"{bottom:.3g} and {top:.3g}"
@@ -118,7 +118,7 @@ def _clipped(bottom: float, top: float, low: float, high: float, extend: str, ro
 
 
 def contour_levels(values: np.ndarray, levels: int | Sequence[float] = 6) -> np.ndarray:
-    """Contour levels, ascending: those given, or up to so many round ones without 0; none where values do not vary."""
+    """Contour levels, ascending: those given, or up to that many round ones without 0; none if values do not vary."""
     finite = values[np.isfinite(values)]
     if not isinstance(levels, int):
         return np.unique(np.asarray(levels, dtype="float64"))

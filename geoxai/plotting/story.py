@@ -1,4 +1,4 @@
-"""What the summaries of a run say, as charts and sentences for its report."""
+"""The summaries of a run as charts and sentences for its report."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MOST_BARS = 40
 
 
 def skill(title: str, summary: Mapping[str, Any], units: str = "") -> Comparison | None:
-    """Scores of networks beside those of simpler models, on the test split where there is one."""
+    """Scores of networks beside those of simpler models, on the test split if there is one."""
     networks = summary.get("networks")
     if not isinstance(networks, list) or not networks:
         return None
@@ -46,12 +46,12 @@ _OF_GRID = ("cell", "area")
 
 
 def _share(numbers: Mapping[str, Any]) -> Any:
-    """The share of the maps in a region, whatever they hold: it is called after that."""
+    """The share of the maps in a region, named after what the maps hold."""
     return next(value for key, value in numbers.items() if key.endswith("_share") and key.split("_")[0] not in _OF_GRID)
 
 
 def shares(summary: Mapping[str, Any]) -> list[Comparison]:
-    """For each class (and target) the shares of regions in the mean map, beside their shares of area."""
+    """For each class (and target), the shares of regions in the mean map beside their shares of area."""
     found = []
     for (name, target), entry in _classes(summary):
         rows = [
@@ -84,7 +84,7 @@ def account(title: str, summary: Mapping[str, Any]) -> Stacks | None:
 
 
 def _accounts(entries: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The entries of classes with their names, of targets and classes where there are several targets."""
+    """The entries of classes with their names, or of targets and classes if there are several targets."""
     for name, entry in entries.items():
         label = "all samples" if name == "all" else target_words(str(name))
         label = ", ".join(filter(None, (before, label if not (before and name == "all") else "")))
@@ -108,7 +108,7 @@ def left_out(summary: Mapping[str, Any]) -> Table | None:
 
 
 def curves_of(curves: Mapping[str, Sequence[Sequence[float]]]) -> dict[str, Sequence[Sequence[float]]]:
-    """Loss curves under the names that a chart gives them, those without a value left out."""
+    """Loss curves under their names in a chart, without those that have no value."""
     names = {"training_loss": "training", "validation_loss": "validation"}
     return {
         name: curves[key] for key, name in names.items() if any(v == v for line in curves.get(key, ()) for v in line)
@@ -124,7 +124,7 @@ def _scores(records: Sequence[Mapping[str, Any]], split: str, score: str) -> lis
 
 
 def _classes(summary: Mapping[str, Any]) -> list[tuple[tuple[str, str], Mapping[str, Any]]]:
-    """The entries of a composite by class, and target where it has several (and input, where these have entries)."""
+    """The entries of a composite by class, by target if it has several, and by input if these have entries."""
     found = []
     for name, entry in summary.get("classes", {}).items():
         entries = [(name, entry)] if "inputs" not in entry else [(name, entry), *_inputs(name, entry["inputs"])]

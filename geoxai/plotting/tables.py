@@ -1,4 +1,4 @@
-"""Tables and curves out of a JSON summary whose shape nobody told."""
+"""Tables and curves from a JSON summary of any structure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from geoxai.plotting.places import words
 
 _CURVE_FROM = 9  # numbers: shorter lists are written out
-_WIDE = 7  # columns: a wider table is turned on its side if that makes it narrower
+_WIDE = 7  # columns: a wider table is transposed if that makes it narrower
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 
 
@@ -26,7 +26,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Curve:
-    """One line of a chart: its name, its colour, its points as SVG wants them, and its last and smallest value."""
+    """One line of a chart: its name, its colour, its points in SVG notation, and its last and smallest values."""
 
     name: str
     color: str
@@ -37,7 +37,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Chart:
-    """Series of numbers over their place in the list, on one vertical scale."""
+    """Series of numbers against their position in the list, on one vertical scale."""
 
     kind: ClassVar[str] = "chart"
     title: str
@@ -60,10 +60,10 @@ Block = Table | Chart | Section
 
 
 def blocks_of(summary: Mapping[str, Any], title: str = "") -> tuple[Block, ...]:
-    """Lay out a nested mapping: scalars as one table, alike mappings side by side, long series as curves.
+    """Lay out a nested mapping: scalars as one table, similar mappings side by side, long series as curves.
 
-    A list ``networks`` and a mapping ``baselines`` become one table: no score stands without what simpler
-    models reach. A number ``networks`` says that lists of so many numbers are over networks: they are told by their
+    A list ``networks`` and a mapping ``baselines`` become one table: every score is shown beside those of simpler
+    models. A number ``networks`` says that lists of that many numbers are over networks: they are shown as their
     mean and range.
     """
     if type(networks := summary.get("networks")) is int and networks > 1:
@@ -102,7 +102,7 @@ def show(value: Any) -> str:
 def over_networks(value: Any, networks: int, key: str = "") -> Any:
     """A summary in which every list of ``networks`` numbers is text: their mean and range, or the one number of all.
 
-    The mean of longitudes is that of places near each other on the circle.
+    The mean of longitudes is taken on the circle.
     """
     if isinstance(value, Mapping):
         return {name: over_networks(item, networks, str(name)) for name, item in value.items()}
@@ -154,7 +154,7 @@ def _beside_baselines(networks: list[Mapping[str, Any]], baselines: Mapping[str,
 
 
 def _side_by_side(title: str, names: list[str], records: list[Mapping[str, Any]]) -> Table:
-    """One row per record, or one column per record where the rows would be long."""
+    """One row per record, or one column per record if the rows would be long."""
     flat = [dict(_leaves(record)) for record in records]
     keys = list(dict.fromkeys(key for record in flat for key in record))
     if len(keys) > _WIDE and len(names) < len(keys):
@@ -187,7 +187,7 @@ def _is_series(value: Any) -> bool:
 
 
 def _is_record(value: Any) -> bool:
-    """A mapping of plain values, in which one of them may be a mapping of plain values again."""
+    """A mapping of plain values, one of which may itself be a mapping of plain values."""
     if not isinstance(value, Mapping):
         return False
     inner = [item for item in value.values() if not _is_plain(item)]
@@ -195,14 +195,14 @@ def _is_record(value: Any) -> bool:
 
 
 def _turnable(value: Mapping[str, Any]) -> bool:
-    """Whether several mappings have the same leaves, all plain: they are compared line by line, however deep."""
+    """Whether several mappings have the same plain leaves, so that they can be compared line by line at any depth."""
     leaves = [dict(_leaves(item)) for item in value.values()]
     alike = len(leaves) > 1 and len(set(leaves[0]).intersection(*leaves[1:])) >= 2
     return alike and all(_is_plain(item) for record in leaves for item in record.values()) and not _has_tables(value)
 
 
 def _has_tables(value: Mapping[str, Any]) -> bool:
-    """Whether a mapping inside holds two or more alike records, which make a better table of their own."""
+    """Whether a mapping inside holds two or more similar records, which are better shown as a table of their own."""
     for item in value.values():
         for part in item.values():
             if isinstance(part, Mapping):
@@ -213,7 +213,7 @@ def _has_tables(value: Mapping[str, Any]) -> bool:
 
 
 def _chart(title: str, series: Mapping[str, Sequence[float | None]]) -> Chart:
-    """Curves in a box of 100 by 30, logarithmic where values span more than two orders of magnitude."""
+    """Curves in a box of 100 by 30, logarithmic if values span more than two orders of magnitude."""
     values = [v for line in series.values() for v in line if v is not None and math.isfinite(v)]
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
     logarithmic = low > 0 and high > 100 * low

@@ -1,4 +1,4 @@
-"""Words on a figure, taken from coordinates and attributes."""
+"""Text on a figure, taken from coordinates and attributes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MONTHS = (
 
 
 def field_label(data: xr.DataArray) -> str:
-    """What a field is, with its units: ``sea surface temperature (degC)``; nothing where they are 1.
+    """The name of a field with its units: ``sea surface temperature (degC)``; without units if they are 1.
 
     Inputs of a network may have their units per channel, in a coordinate ``units``.
     """
@@ -33,8 +33,8 @@ def field_label(data: xr.DataArray) -> str:
 
 
 def panel_titles(data: xr.DataArray, dims: tuple[str, ...]) -> list[str]:
-    """A title for each panel, last dim fastest: its letter, the values of its coordinates, and how many cases it
-    stands for (coordinates ``n`` and ``events`` along the dims of the panels).
+    """A title for each panel, last dim fastest: its letter, the values of its coordinates, and the number of cases it
+    shows (coordinates ``n`` and ``events`` along the dims of the panels).
     """
     titles = []
     for number, index in enumerate(np.ndindex(*(data.sizes[d] for d in dims))):
@@ -57,7 +57,7 @@ def scalar_title(data: xr.DataArray) -> str:
         if coordinate.ndim or name in ("lat", "lon", "n", "events", "units"):
             continue
         dated = coordinate.dtype.kind == "M" or hasattr(coordinate.values[()], "calendar")
-        if dated and name != "time":  # such as the start of a forecast: one date says when
+        if dated and name != "time":  # such as the start of a forecast: one date is enough
             continue
         if coordinate.dtype.kind in "OUTM" or name in ("sample", "network", "member"):
             parts.append(_value(coordinate, coordinate.values[()]))
@@ -69,7 +69,7 @@ def scalar_title(data: xr.DataArray) -> str:
 
 
 def selection_title(data: xr.DataArray, dims: Sequence[str]) -> str:
-    """What was selected along dims that the data no longer have: a date where samples have one, else the value."""
+    """What was selected along dims that the data no longer have: a date if samples have one, else the value."""
     names = ["time" if dim == "sample" and "time" in data.coords else dim for dim in dims]
     return ", ".join(_value(data[name], data[name].values[()]) for name in names if name in data.coords)
 

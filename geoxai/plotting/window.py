@@ -1,4 +1,4 @@
-"""Which cells of a grid a plate carree map shows, and where: any longitude convention, either latitude direction."""
+"""Which cells of a grid a plate carree map shows, and where, for any longitude convention and latitude direction."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ import xarray as xr
 from geoxai.errors import OptionError
 
 Extent = tuple[float, float, float, float]
-_CYCLIC_GAP = 1.5  # times the usual spacing: a wider gap between neighbours means that the grid is not round the globe
+_CYCLIC_GAP = (
+    1.5  # times the usual spacing: a wider gap between neighbours means that the grid does not go round the globe
+)
 
 
 @dataclass(frozen=True)
 class Window:
-    """The part of the globe that a map shows, and the cells of a rectilinear grid that fall into it.
+    """The part of the globe that a map shows, and the cells of a rectilinear grid inside it.
 
-    ``extent`` is (west, east, south, north), longitudes continuing past 180 where the map does. ``x_edges``
+    ``extent`` is (west, east, south, north), with longitudes beyond 180 if the map crosses it. ``x_edges``
     (column + 1) and ``y_edges`` (row + 1) ascend and end at the extent; ``columns`` and ``rows`` say which lon and lat
-    index stands between them, -1 where the grid has no cell. ``line_columns`` and ``line_lons`` are the columns and
-    their centres for lines drawn between centres: one more on each side, where there is one, to reach the frame.
+    index lies between them, -1 where the grid has no cell. ``line_columns`` and ``line_lons`` are the columns and
+    their centres for lines drawn between centres: one more on each side, if there is one, to reach the frame.
     """
 
     extent: Extent
@@ -49,12 +51,12 @@ class Window:
 def window_of(
     lat: xr.DataArray, lon: xr.DataArray, center_lon: float | str = "auto", extent: Extent | None = None
 ) -> Window:
-    """The window that shows a grid: round the globe centred at ``center_lon``, or as far as the grid goes.
+    """The window that shows a grid: the whole globe centred at ``center_lon``, or the extent of the grid.
 
     Parameters
     ----------
     lat, lon
-        One-dimensional coordinates in degrees. A cyclic point (0 and 360 both there) is left out.
+        One-dimensional coordinates in degrees. A cyclic point (both 0 and 360) is left out.
     center_lon
         Longitude in the middle of a map of a grid that goes round the globe; ``auto`` is 180, the middle of the
         Pacific. A regional grid is shown whole, across 0 or 180 degrees alike.
@@ -126,7 +128,7 @@ class Curvilinear:
 
 
 def shape_of(extent: Extent) -> float:
-    """Height over width where a degree north is as long as one east in the middle of a region; at most 1 : 7."""
+    """Height over width such that a degree north is as long as one east in the middle of a region; at most 1 : 7."""
     west, east, south, north = extent
     middle = np.clip(abs(south + north) / 2, 0, 75)
     stretch = 1 / np.cos(np.deg2rad(middle)) if north - south < 90 else 1.0

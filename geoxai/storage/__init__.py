@@ -1,1 +1,1 @@
-"""Files and stores that are whole or not there, in encodings that any reader takes."""
+"""Files and stores that are complete or absent, in encodings that any reader understands."""

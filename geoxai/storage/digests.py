@@ -1,4 +1,4 @@
-"""Digests of whole files, each read once: they are kept in the user's cache, by path, size, times and inode."""
+"""Digests of whole files, each read only once: they are cached for the user by path, size, times and inode."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from pathlib import Path
 log = logging.getLogger("geoxai.storage")
 
 _SMALLEST = 2**20  # bytes: reading a smaller file costs no more than looking it up
-_SETTLED = 2 * 10**9  # ns: a file may be written again within the resolution of its times, so young ones are not kept
+_SETTLED = (
+    2 * 10**9
+)  # ns: a file may be written again within the resolution of its times, so recent ones are not cached
 _KEPT = 50_000  # entries; the oldest are dropped
-_LARGE = 2**30  # bytes: so much takes seconds to read, and is announced
+_LARGE = 2**30  # bytes: reading this much takes seconds, and is announced
 
 
 def file_digest(path: Path) -> str:
@@ -24,12 +26,12 @@ def file_digest(path: Path) -> str:
 
     A large file that was read before, and has the same path, size, times and inode, is not read again: its digest comes
     from ``digests.jsonl`` in the folder ``geoxai`` of the user's cache (``XDG_CACHE_HOME``). Any number of processes
-    may use that file at once; where it cannot be written or is damaged, files are read.
+    may use that file at once; if it cannot be written or is damaged, files are read.
 
     Raises
     ------
     OSError
-        The file is gone or cannot be read.
+        The file is missing or cannot be read.
     """
     before = _stamp(path)
     if before[0] < _SMALLEST:
@@ -54,7 +56,7 @@ def _read(path: Path) -> str:
 
 
 def _stamp(path: Path) -> tuple[int, int, int, int, int]:
-    """Size, times of change of content and of inode in ns, device and inode: all that tells files apart unread."""
+    """Size, times of change of content and inode in ns, device and inode: what identifies a file without reading it."""
     stat = path.stat()
     return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_dev, stat.st_ino
 
@@ -69,7 +71,7 @@ def _cache() -> Path:
 
 @lru_cache(maxsize=4)
 def _known(cache: Path) -> dict[str, str]:
-    """What the cache holds; a line that is not whole, or was changed, does not count."""
+    """The contents of the cache; a line that is incomplete or was changed does not count."""
     known: dict[str, str] = {}
     try:
         lines = cache.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -88,7 +90,7 @@ def _known(cache: Path) -> dict[str, str]:
 
 
 def _keep(cache: Path, key: list[str | int], digest: str) -> None:
-    """Add one line in one write, so that lines of several processes do not mix."""
+    """Add one line in a single write, so that lines of several processes do not mix."""
     line = _line(key, digest)
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
@@ -102,7 +104,7 @@ def _keep(cache: Path, key: list[str | int], digest: str) -> None:
 
 
 def _torn(cache: Path) -> bool:
-    """Whether the last line has no end: its process was killed, or the disk was full."""
+    """Whether the last line is incomplete: its process was killed, or the disk was full."""
     with cache.open("rb") as handle:
         if not handle.seek(0, os.SEEK_END):
             return False
@@ -111,7 +113,7 @@ def _torn(cache: Path) -> bool:
 
 
 def _compact(cache: Path, known: dict[str, str]) -> None:
-    """Keep the newest entries; what another process adds meanwhile may be lost, and is then read again."""
+    """Keep the newest entries; what another process adds in the meantime may be lost, and is then read again."""
     for old in list(known)[: max(0, len(known) - _KEPT)]:
         del known[old]
     lines = [_line(json.loads(key), digest) for key, digest in known.items()]

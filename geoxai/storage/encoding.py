@@ -1,4 +1,4 @@
-"""Datasets as any reader of Zarr 3 or NetCDF-4 takes them: CF attributes, explicit units of time, plain strings."""
+"""Datasets for any reader of Zarr 3 or NetCDF-4: CF attributes, explicit units of time, plain strings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CF = {
 
 
 def storable(dataset: xr.Dataset) -> xr.Dataset:
-    """The dataset without inherited encodings: strings of variable length, uniform chunks, CF names on coordinates."""
+    """The dataset without inherited encodings: variable-length strings, uniform chunks, CF names on coordinates."""
     dataset = dataset.drop_encoding()
     variables: dict[Hashable, xr.Variable] = {}
     for name, variable in dataset.variables.items():
@@ -53,7 +53,7 @@ def encoding(dataset: xr.Dataset) -> dict[Hashable, dict[str, Any]]:
 
 
 def zarr_encoding(dataset: xr.Dataset) -> dict[Hashable, dict[str, Any]]:
-    """The same for Zarr, where every chunk ends with a checksum (CRC-32C) that any reader compares."""
+    """The same for Zarr, where every chunk ends with a checksum (CRC-32C) that any reader verifies."""
     from zarr.codecs import Crc32cCodec, ZstdCodec
 
     found = encoding(dataset)
@@ -64,7 +64,7 @@ def zarr_encoding(dataset: xr.Dataset) -> dict[Hashable, dict[str, Any]]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without the notices of zarr 3 that consolidated metadata and strings are young parts of its specification."""
+    """Suppresses the warnings of zarr 3 that consolidated metadata and strings are new in its specification."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ZarrUserWarning)
         warnings.simplefilter("ignore", UnstableSpecificationWarning)

@@ -1,4 +1,4 @@
-"""Files and folders that are whole or not there, and clear words when a disk says no."""
+"""Files and folders that are complete or absent, and clear errors if a disk cannot be written."""
 
 from __future__ import annotations
 
@@ -20,18 +20,20 @@ _LEFT = re.compile(r"\..+\.\d+(\.old)?\.part")  # the names that replaced() and 
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file whole: to a neighbour first, then renamed over."""
+    """Write a file completely or not at all: to a temporary neighbour that is then renamed."""
     with replaced(path) as part:
-        part.write_text(text, encoding="utf-8", errors="surrogateescape")  # as paths that the locale cannot name have
+        part.write_text(
+            text, encoding="utf-8", errors="surrogateescape"
+        )  # such as in paths that the locale cannot encode
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file whole, keys in the order given."""
+    """Write a JSON file completely or not at all, keys in the order given."""
     write_text(path, json.dumps(value, indent=1, default=str) + "\n")
 
 
 def read_json(path: Path) -> Any | None:
-    """The content of a JSON file, None where there is no whole one."""
+    """The content of a JSON file, None if there is no complete one."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, IsADirectoryError, ValueError, RecursionError):
@@ -40,7 +42,7 @@ def read_json(path: Path) -> Any | None:
 
 @contextmanager
 def replaced(path: Path) -> Iterator[Path]:
-    """A neighbour to write a file or folder to; on success it takes the place of ``path``, otherwise it is removed."""
+    """A temporary neighbour for a file or folder; on success it replaces ``path``, otherwise it is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}{_PART}")
     remove(part)
@@ -54,7 +56,7 @@ def replaced(path: Path) -> Iterator[Path]:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a whole folder, if it is there."""
+    """Remove a file or a whole folder, if it exists."""
     if path.is_dir() and not path.is_symlink():
         # renamed first, so that a kill while deleting never leaves half a store under its name
         doomed = path if path.name.endswith(_PART) else path.with_name(f".{path.name}.{os.getpid()}.old{_PART}")
@@ -66,7 +68,7 @@ def remove(path: Path) -> None:
 
 
 def sweep(folder: Path, name: str = "") -> None:
-    """Remove what killed processes left half written in a folder, of one file where a name is given.
+    """Remove what killed processes left half written in a folder, only of one file if a name is given.
 
     Other files that end in ``.part`` stay. Nobody else may be writing there.
     """
@@ -88,11 +90,11 @@ _FULL = 2**18
 
 
 class DiskError(GeoxaiError):
-    """The output folder cannot be written: nothing further can be stored, what was stored stays."""
+    """The output folder cannot be written: nothing more can be stored, but what was stored remains."""
 
 
 def disk_error(error: BaseException, folder: Path) -> DiskError | None:
-    """The sentence for an error that says the disk of a folder is full or not writable; None for any other error."""
+    """The error for a disk that is full or a folder that is not writable; None for any other error."""
     seen: BaseException | None = error
     while seen is not None and not isinstance(seen, GeoxaiError):
         if isinstance(seen, OSError) and seen.errno in _DISK and _concerns(seen, folder):
@@ -104,7 +106,7 @@ def disk_error(error: BaseException, folder: Path) -> DiskError | None:
 
 
 def _concerns(error: OSError, folder: Path) -> bool:
-    """Whether an error is about writing to a folder: a permission may as well be missing on a file that is read."""
+    """Whether an error is about writing to a folder: a permission may also be missing on a file that is read."""
     if error.errno not in (errno.EACCES, errno.EPERM) or not error.filename:
         return True
     path = Path(os.path.abspath(os.fsdecode(error.filename)))

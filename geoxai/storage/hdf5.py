@@ -1,4 +1,4 @@
-"""HDF5 files of unknown origin, read first where a crash or an endless loop of the library can be ended."""
+"""HDF5 files of unknown origin, first read in a process where a crash or endless loop does no harm."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _CHILD = Path(__file__).with_name("hdf5_child.py")
 
 
 def rewritten(path: Path, copy: Path, *, seconds: float | None = None) -> None:
-    """Write what an HDF5 file holds to a new file ``copy``, which is then safe to open.
+    """Write the contents of an HDF5 file to a new file ``copy``, which is then safe to open.
 
-    A process of its own reads the file: a damaged one can crash the HDF5 library or keep it busy for ever. Links to
+    A separate process reads the file: a damaged one can crash the HDF5 library or keep it busy for ever. Links to
     other files are left out.
 
     Parameters
     ----------
     seconds
-        How long that may take; by default a minute and more for large files.
+        How long that may take; by default a minute, and more for large files.
 
     Raises
     ------

@@ -1,6 +1,6 @@
-"""Run as a script in a process of its own: read everything in an HDF5 file and write it to a new one.
+"""Run as a script in a separate process: read everything in an HDF5 file and write it to a new one.
 
-``python hdf5_child.py SOURCE TARGET``. Damage makes the HDF5 library spin or crash; here that ends nothing else. It
+``python hdf5_child.py SOURCE TARGET``. Damage makes the HDF5 library hang or crash; here that does no harm. It
 imports nothing of geoxai, so that it starts at once.
 """
 
@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import h5py
 
-MEMORY = 16 * 2**30  # of address space: damaged sizes ask for more
+MEMORY = 16 * 2**30  # of address space: damaged sizes request more
 
 
 def copy_group(source: h5py.Group, target: h5py.Group, seen: set) -> None:
@@ -22,7 +22,7 @@ def copy_group(source: h5py.Group, target: h5py.Group, seen: set) -> None:
         if isinstance(item, h5py.Group):
             place = h5py.h5o.get_info(item.id).addr
             if place in seen:
-                raise ValueError(f"{item.name} holds itself")
+                raise ValueError(f"{item.name} contains itself")
             copy_group(item, target.create_group(name), seen | {place})
         elif isinstance(item, h5py.Dataset):
             copy_attributes(item, target.create_dataset(name, data=item[()], dtype=item.dtype))
@@ -31,7 +31,7 @@ def copy_group(source: h5py.Group, target: h5py.Group, seen: set) -> None:
 def copy_attributes(source: h5py.HLObject, target: h5py.HLObject) -> None:
     for name in source.attrs:
         if name in ("model_config", "training_config"):
-            target.attrs[name] = source.attrs[name]  # text longer than what a header holds: as h5py writes it
+            target.attrs[name] = source.attrs[name]  # text that is too long for a header: as h5py writes it
         else:
             target.attrs.create(name, source.attrs[name])
 

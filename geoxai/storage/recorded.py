@@ -1,4 +1,4 @@
-"""Files as they were when they were written: size and digest, by which damage is known later."""
+"""Size and digest of files as they were written, by which later damage is detected."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 Recorded = dict[str, list[Any]]
-"""Bytes and digest of files, by their paths: relative to a folder for those inside it, else absolute."""
+"""Size and digest of files by path: relative to a folder for those inside it, else absolute."""
 
 
 def record(paths: Iterable[Path], folder: Path, *, sync: bool) -> Recorded:
     """Size and digest of files, and of every file in folders, in the order of their names.
 
-    With ``sync`` they are on the disk, with the folders that hold them, when this returns: also a machine that loses
-    its power then keeps them.
+    With ``sync`` they and the folders that hold them are on disk when this returns, so that even a machine that loses
+    power keeps them.
     """
     found: Recorded = {}
     folders: set[Path] = set()
@@ -36,9 +36,9 @@ def record(paths: Iterable[Path], folder: Path, *, sync: bool) -> Recorded:
 
 
 def flaw(path: Path, size: int, digest: str, *, read: bool) -> str | None:
-    """What is wrong with a file that had this size and digest; None where nothing is.
+    """What is wrong with a file that had this size and digest; None if nothing is.
 
-    Its content is looked at only where it is ``read``.
+    Its content is only compared if it is ``read``.
     """
     try:
         found = path.stat().st_size

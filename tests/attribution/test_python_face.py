@@ -92,7 +92,7 @@ def test_latitude_and_longitude_are_lat_and_lon_for_targets():
     assert found["relevance"].dims == ("sample", "channel", "latitude", "longitude")
     wanted = geoxai.explain(net, GRID, target=target, rules="epsilon")
     np.testing.assert_array_equal(found["relevance"].values, wanted["relevance"].values)
-    with pytest.raises(InputError, match=r"needs the coordinates lat and lon, the inputs have dims .*y, x") as wrong:
+    with pytest.raises(InputError, match=r"needs the coordinates lat and lon; the inputs have dims .*y, x") as wrong:
         geoxai.explain(net, GRID.rename(lat="y", lon="x"), target=target)
     assert "inputs.rename(y='lat', x='lon')" in wrong.value.fix
 

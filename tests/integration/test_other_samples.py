@@ -106,8 +106,8 @@ def test_another_scaling_is_refused_with_both_and_advised_against_before(config)
 @pytest.mark.parametrize(
     ("b", "words"),
     [
-        (lambda a: a.assign_coords(lat=a.lat + 5), ("another grid", "lat runs from -70 to 70 against -65 to 75")),
-        (lambda a: a.assign_coords(lon=a.lon + 15), ("another grid", "lon runs from")),
+        (lambda a: a.assign_coords(lat=a.lat + 5), ("a different grid", "lat runs from -70 to 70 against -65 to 75")),
+        (lambda a: a.assign_coords(lon=a.lon + 15), ("a different grid", "lon runs from")),
         (lambda a: (a - 273.15).assign_attrs(units="degC"), ("is in degC", "it is in K")),
         (lambda a: a.rename("tas"), ("'tas'",)),
     ],
@@ -147,7 +147,7 @@ def test_a_network_of_neighbourhoods_takes_another_grid_when_asked(config, tmp_p
         drop=("labels", "maps", "composite"),
     )
     path.write_text(path.read_text().replace("labels: labels, ", ""))
-    refused(path, "another grid", "any_grid: true")
+    refused(path, "a different grid", "any_grid: true")
     path.write_text(
         path.read_text().replace("from: other, model: network", "from: other, model: network, any_grid: true")
     )

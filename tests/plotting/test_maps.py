@@ -317,8 +317,8 @@ def test_what_cannot_be_drawn_is_said(globe, change, kwargs, words):
     assert words in str(error.value)
 
 
-def test_contours_on_another_grid_are_refused(globe):
-    with pytest.raises(OptionError, match="another grid"):
+def test_contours_on_a_different_grid_are_refused(globe):
+    with pytest.raises(OptionError, match="a different grid"):
         plot_maps(globe, contours=globe.isel(lon=slice(None, None, 2)))
 
 
