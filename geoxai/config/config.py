@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from geoxai.config.diagnostic import Diagnostic, Place
-from geoxai.config.document import Document
+from geoxai.config.document import Document, parse
 from geoxai.config.envelope import Compute, Output
 from geoxai.config.markers import marked
-from geoxai.config.secrets import masked, secrets_in
+from geoxai.config.secrets import masked, masked_data, masked_word, masked_yaml, secrets_in
 from geoxai.errors import GeoxaiError
 from geoxai.stages.stage import Reference, Stage
 
@@ -56,7 +57,24 @@ class Config:
 
     def masked(self, text: str) -> str:
         """A text without the secrets of this config: what may be written to a file."""
-        return masked(text, secrets_in(self._document.data))
+        return masked(text, self.secrets)
+
+    def masked_data(self, data: Any) -> Any:
+        """Plain data without the secrets of this config."""
+        return masked_data(data, self.secrets)
+
+    def masked_word(self, word: str) -> str:
+        """A word of a command line without the secrets of this config."""
+        return masked_word(word, self.secrets)
+
+    def masked_file(self) -> str:
+        """The file as given, without its secrets."""
+        return masked_yaml(self.text, self.secrets)
+
+    @cached_property
+    def secrets(self) -> frozenset[str]:
+        """The texts that are masked; those in the file too where ``--set`` replaced them."""
+        return secrets_in(self._document.data, parse(self.text, str(self.path)).data)
 
     def advised(self) -> Config:
         """The same with the warnings that its stages have to give, each at the option it is about."""

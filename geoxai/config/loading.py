@@ -9,7 +9,7 @@ from typing import Any
 
 from geoxai.config.config import Config, plain
 from geoxai.config.diagnostic import ConfigError, Diagnostic, suggestion
-from geoxai.config.document import Document, Path_, read
+from geoxai.config.document import Document, Path_, parse, read
 from geoxai.config.envelope import MAX_NAME, Envelope
 from geoxai.config.files import absolute, is_remote, missing, remote, too_long
 from geoxai.config.markers import Mark, marks
@@ -42,20 +42,23 @@ def load(path: Path | str, overrides: Iterable[str] = ()) -> Config:
         With every mistake found, each at its place: exit code 2, or 3 where only input files are missing.
     """
     overrides = tuple(overrides)
-    document = _mapping(path)
+    document = _mapping(read(path))
     document.findings += filter(None, [override(document, assignment) for assignment in overrides])
     substitute(document)
     return _build(document, Path(path), overrides, fresh=True)
 
 
-def load_resolved(path: Path | str) -> Config:
-    """The config in a ``config.resolved.yaml``, quickly: no variables, no look for files, no advice."""
-    return _build(_mapping(path), Path(path), (), fresh=False)
+def load_resolved(path: Path | str, text: str | None = None) -> Config:
+    """The config in a ``config.resolved.yaml``, quickly: no variables, no look for files, no advice.
+
+    ``text`` is what the file would hold if secrets were not left out of it.
+    """
+    document = read(path) if text is None else parse(text, str(path))
+    return _build(_mapping(document), Path(path), (), fresh=False)
 
 
-def _mapping(path: Path | str) -> Document:
-    """The document in a file, which must be a mapping and free of syntax errors."""
-    document = read(path)
+def _mapping(document: Document) -> Document:
+    """A document, which must be a mapping and free of syntax errors."""
     if document.data is None and not document.findings:
         fix = "geoxai init writes a config to start from"
         document.findings.append(Diagnostic(document.key_place(()), "the config is empty", fix))

@@ -10,7 +10,7 @@ from geoxai.errors import GeoxaiError
 from geoxai.pipeline.cluster import LocalWorkers
 from geoxai.pipeline.ledger import Ledger
 from geoxai.pipeline.units import Outcome, perform, perform_in_worker
-from geoxai.pipeline.workspace import MEMORY_FIX, Workspace
+from geoxai.pipeline.workspace import MEMORY_FIX, Workspace, left_out
 
 # Takes a stage and its units, gives outcomes as they come.
 Executor = Callable[[str, Iterable[int]], Iterator[Outcome]]
@@ -63,9 +63,10 @@ def _spread(client: Any, window: int, workspace: Workspace, name: str, units: li
     waiting = iter(units)
     number: dict[str, int] = {}
     run_dir, made, code = str(workspace.run_dir), workspace.fingerprint(name), workspace.code_hash(name)
+    resolved = left_out(workspace)
 
     def submit(unit: int) -> Any:
-        future = client.submit(perform_in_worker, run_dir, name, unit, made, code, pure=False, retries=0)
+        future = client.submit(perform_in_worker, run_dir, name, unit, made, code, resolved, pure=False, retries=0)
         number[future.key] = unit
         return future
 

@@ -60,7 +60,7 @@ class Record:
                 "started": self.started.isoformat(timespec="seconds"),
                 "updated": now.isoformat(timespec="seconds"),
                 "seconds": round((now - self.started).total_seconds(), 1),
-                "command": [config.masked(word) for word in sys.argv],
+                "command": [config.masked_word(word) for word in sys.argv],
                 "config": str(config.path),
                 "config_hash": self.workspace.science_hash(),
                 "run_dir": str(self.workspace.run_dir),

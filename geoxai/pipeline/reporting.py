@@ -38,7 +38,7 @@ def write_report(workspace: Workspace, record: Record, exit_code: int, message: 
         figures=tuple(file for name in config.stages for file in _files(workspace, name) if _is_figure(file, run_dir)),
         summaries=summaries,
         stores=tuple(_stores(workspace)),
-        config=config.masked(config.text),
+        config=config.masked_file(),
         provenance={
             key: facts[key] for key in ("config_hash", "versions", "torch_build", "compute", "host") if key in facts
         },

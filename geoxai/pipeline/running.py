@@ -397,7 +397,7 @@ def _told(workspace: Workspace, name: str, error: GeoxaiError) -> str:
 
 def _command(config: Config, only: Sequence[str]) -> str:
     """What to type to go on with this run."""
-    options = [word for value in config.overrides for word in ("--set", config.masked(value))]
+    options = [word for value in config.overrides for word in ("--set", config.masked_word(value))]
     options += [word for name in only for word in ("--only", name)]
     return shlex.join(["geoxai", "run", str(config.path), *options])
 

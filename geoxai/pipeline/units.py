@@ -72,20 +72,23 @@ def perform(workspace: Workspace, name: str, unit: int, fingerprint: str, code: 
         except Exception as error:
             told, trace = plain_error(error, workspace.run_dir), "".join(traceback.format_exception(error))
             if not isinstance(told, DiskError):
-                ledger.fail(unit, str(told), trace)
+                masked = workspace.config.masked
+                ledger.fail(unit, masked(str(told)), masked(trace))
             return Outcome(unit, told, trace, tuple(heard), suspicious(error))
     return Outcome(unit, warnings=tuple(heard))
 
 
-def perform_in_worker(run_dir: str, name: str, unit: int, fingerprint: str, code: str) -> Outcome:
-    """The same, in a process that knows nothing but the run folder.
+def perform_in_worker(
+    run_dir: str, name: str, unit: int, fingerprint: str, code: str, resolved: str | None = None
+) -> Outcome:
+    """The same, in a process that knows nothing but the run folder, and the resolved config where secrets are in it.
 
     The fingerprint comes along: to find it again, every worker would have to read all input files. The code is looked
     at again, since a worker may load another source than the main process did.
     """
     asides = _Listener()
     with libraries_heard(asides):
-        outcome = perform(rebuild(Path(run_dir)), name, unit, fingerprint, code)
+        outcome = perform(rebuild(Path(run_dir), resolved), name, unit, fingerprint, code)
     return replace(outcome, asides=tuple(dict.fromkeys(asides.heard)))
 
 

@@ -91,14 +91,19 @@ class Workspace:
     def fingerprint(self, name: str) -> str:
         """The short hash of all that makes a stage's numbers."""
         if name not in self._prints:
-            self._prints[name] = fingerprints.short_hash(self.ingredients(name))
+            self.ingredients(name)
         return self._prints[name]
 
     def ingredients(self, name: str) -> dict[str, Any]:
-        """What the fingerprint of a stage is made of, as it was when first asked: code that was loaded stays loaded."""
+        """What the fingerprint of a stage is made of, as it was when first asked: code that was loaded stays loaded.
+
+        Secrets count in the fingerprint, and are left out here.
+        """
         if name not in self._made_of:
             outside = self.code(name)
-            self._made_of[name] = fingerprints.ingredients(self.config, name, self.device, self.fingerprint, outside)
+            made_of = fingerprints.ingredients(self.config, name, self.device, self.fingerprint, outside)
+            self._prints[name] = fingerprints.short_hash(made_of)
+            self._made_of[name] = self.config.masked_data(made_of)
         return self._made_of[name]
 
     def code(self, name: str) -> dict[str, str]:
@@ -264,19 +269,33 @@ def resolve_device(device: str) -> str:
 
 def save_config(workspace: Workspace) -> None:
     """Store the config as given and as resolved in the run folder, without secrets."""
+    config, resolved = workspace.config, _resolved(workspace)
+    write_text(workspace.run_dir / "config.yaml", config.masked_file())
+    write_text(workspace.run_dir / RESOLVED, dump(config.masked_data(resolved)))
+
+
+def left_out(workspace: Workspace) -> str | None:
+    """The resolved config where the file in the run folder lacks secrets of it; workers need them."""
+    config, resolved = workspace.config, _resolved(workspace)
+    secrets = sorted(config.secrets)  # workers mask what they write of them
+    return None if config.masked_data(resolved) == resolved else dump(resolved | {"vars": {"secret": secrets}})
+
+
+def _resolved(workspace: Workspace) -> dict[str, Any]:
     resolved = workspace.config.resolved()
     resolved["compute"]["device"] = workspace.device
-    masked = workspace.config.masked
-    write_text(workspace.run_dir / "config.yaml", masked(workspace.config.text))
-    write_text(workspace.run_dir / RESOLVED, masked(dump(resolved)))
+    return resolved
 
 
-def rebuild(run_dir: Path) -> Workspace:
-    """The workspace of a run folder, as a worker sees it; one per process and version of the resolved config."""
+def rebuild(run_dir: Path, resolved: str | None = None) -> Workspace:
+    """The workspace of a run folder, as a worker sees it; one per process and version of the resolved config.
+
+    ``resolved`` is what ``left_out`` gave.
+    """
     path = run_dir / RESOLVED
-    return _rebuild(run_dir, path.stat().st_mtime_ns)
+    return _rebuild(run_dir, path.stat().st_mtime_ns, resolved)
 
 
 @lru_cache(maxsize=2)
-def _rebuild(run_dir: Path, mtime_ns: int) -> Workspace:
-    return bind(load_resolved(run_dir / RESOLVED), run_dir)
+def _rebuild(run_dir: Path, mtime_ns: int, resolved: str | None) -> Workspace:
+    return bind(load_resolved(run_dir / RESOLVED, resolved), run_dir)

@@ -1,10 +1,12 @@
 """Configs that would exhaust the stack, the memory or the file system: a place, a sentence, exit code 2."""
 
+import json
 import time
 import tracemalloc
 from pathlib import Path
 
 import pytest
+import torch
 
 from geoxai.config import ConfigError, load
 from geoxai.paths import expand
@@ -201,3 +203,60 @@ def test_secrets_are_not_in_the_command_that_goes_on(tmp_path, monkeypatch):
     done = geoxai_("run", path, "--set", f"vars.token={SECRET}")
     assert done.exit_code == 3
     assert SECRET not in done.output
+
+
+NETWORK = """
+from torch import nn
+class Net(nn.Module):
+    def __init__(self, token):
+        super().__init__()
+        assert len(token) > 20, f"{token} is too short"
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(96, 2))
+    def forward(self, x):
+        return self.body(x)
+"""
+STAGES = """\
+  sst: {use: load.netcdf, path: sst.nc}
+  labels: {use: labels.table, path: labels.csv}
+  samples: {use: samples, inputs: [sst], labels: labels, classes: [cold, warm], scale: none, chunk: 8}
+  network: {use: model, path: net.pt, architecture: "own_net:Net", args: {token: "${vars.token}"}}
+  relevance: {use: explain.lrp, rules: epsilon, chunk: 8}
+"""
+HARD = 'it\'s "hard" \\to & <quote>: ö'
+
+
+@pytest.mark.parametrize("executor", ["serial", "local"])
+def test_secrets_that_a_stage_is_given_reach_it_and_no_file(tmp_path, monkeypatch, executor):
+    monkeypatch.chdir(tmp_path)
+    write_fields(tmp_path, sst=field("sst", 0))
+    Path("own_net.py").write_text(NETWORK)
+    torch.save({"body.1.weight": torch.ones(2, 96), "body.1.bias": torch.zeros(2)}, "net.pt")
+    more = f"compute: {{executor: {executor}, workers: 2}}\nvars: {{token: replaced_in_file, pin_token: q9z}}\n"
+    path = config(tmp_path, more, STAGES)
+    argv = ["geoxai", "run", path, "--set", f"vars.token={json.dumps(HARD)}", "--set=vars.dbPwd=84628462"]
+    monkeypatch.setattr("sys.argv", argv)
+    done = geoxai_(*argv[1:])
+    assert done.exit_code == 0, done.output
+    left = {
+        p: p.read_text("utf-8", "replace") for p in Path("runs").rglob("*") if p.is_file() and "c" not in p.parts[2:]
+    }
+    assert any(p.name == "stage.json" for p in left)
+    for path, content in left.items():
+        for secret in (HARD, HARD[:8], '"hard', "quote>", "quote&gt;", "replaced_in_file", "84628462", "q9z"):
+            assert secret not in content, (path, secret)
+    assert Path("runs/c/config.yaml").read_text().count("'***'") == 2
+    assert load("runs/c/config.yaml", ["vars.token=another"]).stages["network"].args == {"token": "another"}
+    done = geoxai_("run", "c.yaml", "--set", "vars.token=SHORT_ONE")  # counts: the network is built anew, and fails
+    assert done.exit_code == 2
+    assert "SHORT_ONE" not in "".join(p.read_text("utf-8", "replace") for p in left if p.is_file())
+
+
+def test_words_that_only_look_like_secrets_stay(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_fields(tmp_path, sst=field("sst", 0))
+    more = (
+        "vars: {tokens: 123456, tokenizer: words, cls_token: true, key: 1234567, token: '${vars.words}', words: abcd}\n"
+    )
+    config(tmp_path, more + "compute: {executor: serial}\n", STAGE + "  out: {use: write.netcdf, path: out.nc}\n")
+    assert geoxai_("run", "c.yaml").exit_code == 0
+    assert Path("runs/c/config.yaml").read_text() == Path("c.yaml").read_text().replace("abcd", "***")
