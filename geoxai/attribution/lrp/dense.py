@@ -94,28 +94,30 @@ class Dense(Shares):
             return self.cache.joined(self.weight, parts, (0, 1))
         return join_parts(self.weight[:, inputs], parts, (0, 1))
 
-    def combined(self, coefficients: Tensor) -> PerSampleDense:
-        """The map to one output per sample that is ``coefficients`` (N, outputs) times this map's outputs."""
-        bias = None
-        if self.bias is not None:
-            bias = (coefficients * self.bias).sum(-1, keepdim=True)
-        return PerSampleDense(coefficients @ self.weight, bias, self.cache)
-
 
 @dataclass
 class PerSampleDense(Shares):
-    """One output per sample, each with weights of its own: ``(x * weight).sum(-1)``; ``weight`` (N, inputs)."""
+    """One output per sample, each with weights of its own, shaped like the input: the sum of ``x * weight``.
+    ``connected`` is 1 where there is a weight, where that is not everywhere.
+    """
 
     weight: Tensor
     bias: Tensor | None
     cache: WeightCache = field(repr=False)
+    connected: Tensor | None = None
     signed: bool = True
 
     def apply(self, x: Tensor, part: Part = "full") -> Tensor:
-        return (x * self.cache.part(self.weight, part)).sum(-1, keepdim=True)
+        return (x * self._part(part)).flatten(1).sum(1, keepdim=True)
 
     def transpose(self, values: Tensor, part: Part = "full") -> Tensor:
-        return values * self.cache.part(self.weight, part)
+        weight = self._part(part)
+        return values.reshape(-1, *[1] * (weight.ndim - 1)) * weight
+
+    def _part(self, part: Part) -> Tensor:
+        if part == "ones" and self.connected is not None:
+            return self.connected
+        return self.cache.part(self.weight, part)
 
 
 @dataclass
@@ -150,13 +152,6 @@ class Product(Shares):
         else:
             back = values @ weight.mT
         return back.sum_to_size(self.input_shape)
-
-    def combined(self, coefficients: Tensor) -> PerSampleDense:
-        """See ``Dense.combined``; only for ``x @ weight`` with a matrix."""
-        bias = None
-        if self.bias is not None:
-            bias = (coefficients * self.bias).sum(-1, keepdim=True)
-        return PerSampleDense(coefficients @ self.weight.mT, bias, self.cache)
 
 
 def _apart(room: Tensor | None, values: Tensor) -> Tensor | None:

@@ -10,16 +10,16 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from geoxai.attribution.calls import names_in
+from geoxai.attribution.lrp.arrangements import arranged, put_back
 from geoxai.attribution.lrp.checking import nodes_are_checked
 from geoxai.attribution.lrp.conservation import Conservation
-from geoxai.attribution.lrp.dense import Dense, Product
+from geoxai.attribution.lrp.dense import Dense, PerSampleDense
 from geoxai.attribution.lrp.graph import Node, Value
 from geoxai.attribution.lrp.keras_paths import keras_paths
 from geoxai.attribution.lrp.layers import flattened
 from geoxai.attribution.lrp.ledger import Ledger
 from geoxai.attribution.lrp.mode import LrpMode
-from geoxai.attribution.lrp.nodes import DerivativeNode, MapNode, RefusedNode
+from geoxai.attribution.lrp.nodes import WEIGHTED, MapNode, RefusedNode
 from geoxai.attribution.lrp.offsets import offsets, with_offset
 from geoxai.attribution.lrp.presets import RuleList
 from geoxai.attribution.lrp.rules import Fold, Rule
@@ -30,12 +30,6 @@ from geoxai.attribution.reading import PLAIN, Reading
 from geoxai.attribution.steady import is_known, remember
 from geoxai.attribution.targets import Objective, Output
 from geoxai.errors import GeoxaiError, OptionError
-
-# Index operations that keep values in their order, so that coefficients of their output are coefficients of their
-# input.
-ORDER_KEPT = names_in(
-    "squeeze unsqueeze view reshape flatten getitem select contiguous clone to float detach dropout alias"
-)
 
 
 @dataclass(frozen=True)
@@ -163,6 +157,7 @@ def _run(
             " scaled_dot_product_attention, and leave torch.compile out",
         ) from error
     tape.check_unwritten()
+    tape.parts.clear()
     return tape, mode, output
 
 
@@ -177,14 +172,14 @@ def plan(recorded: Forward, objective: Objective, rules: RuleList, flat_below: s
     start, folded = recorded.value, None
     relevance = coefficients if objective.unit else values * coefficients
     if objective.fold:
-        folded = _fold(recorded.value, coefficients)
+        folded = _fold(recorded.value, coefficients, values, tape.cache)
         if folded is None:
-            notes = ("contrast: the last operation is no dense layer, so relevance starts at both logits",)
+            notes = ("contrast: no dense layer or convolution is last, so relevance starts at both logits",)
         else:
             start = Value(folded[1], 0, folded[1].crossing.z.shape, folded[1].crossing.sample)
             relevance = torch.ones_like(folded[1].crossing.z) if objective.unit else folded[1].crossing.z
     if objective.reference is not None:
-        start, z, folded = with_offset(tape, recorded.value, values, offsets(objective), ORDER_KEPT)
+        start, z, folded = with_offset(tape, recorded.value, values, offsets(objective))
         relevance = coefficients.reshape(z.shape) * z
     active = _reached(start, tape, folded)
     chosen = _choose(tape, active, folded, rules)
@@ -270,26 +265,35 @@ def table(recorded: Forward, planned: Plan) -> tuple[RuleRow, ...]:
     return tuple(rows)
 
 
-def _fold(value: Value, coefficients: Tensor) -> tuple[Node, MapNode] | None:
-    """The last dense layer and its combination by ``coefficients``, one output per sample; None where there is none."""
-    node = value.node
-    while isinstance(node, DerivativeNode) and node.op in ORDER_KEPT and len(node.inputs) == 1 and node.born is None:
-        inside = node.inputs[0]
-        if inside.shape.numel() != coefficients.numel():
-            return None
-        coefficients = coefficients.reshape(inside.shape)
-        node = inside.node
-    if not isinstance(node, MapNode) or node.crossing.a.ndim != 2 or coefficients.shape != node.crossing.z.shape:
+def _fold(value: Value, coefficients: Tensor, values: Tensor, cache: WeightCache) -> tuple[Node, MapNode] | None:
+    """The last weighted map and its combination by ``coefficients`` of the output's ``values``, one output per sample;
+    None where there is none.
+    """
+    chain, source = arranged(value)
+    node = source.node
+    if not isinstance(node, MapNode) or not node.weighted or len(node.inputs) > 1:
         return None
-    linear = node.crossing.map
-    if not isinstance(linear, Dense) and not (
-        isinstance(linear, Product) and not linear.left and linear.weight.ndim == 2
-    ):
-        return None
-    if coefficients.ndim != 2:
-        return None
-    z = (coefficients * node.crossing.exact_z(torch.ones_like(node.crossing.z))).sum(-1, keepdim=True)
-    combined = MapNode(node.op, "linear", node.inputs, replace(node.crossing, map=linear.combined(coefficients), z=z))
+    crossing, samples = node.crossing, len(values)
+    below = node.inputs[0].sample
+    if len(crossing.a) != samples or any(size > 1 for size in below.shape[1:]):
+        return None  # its samples lie along another axis
+    back = put_back(chain, coefficients.to(crossing.z.dtype)).expand(crossing.z.shape)
+    bias = crossing.map.bias
+    if bias is not None:
+        numbers = crossing.sample.expand(back.shape).flatten()
+        bias = bias.new_zeros(samples).index_add_(0, numbers, (back * bias).flatten()).unsqueeze(1)
+    weight, connected = crossing.map.transpose(back.contiguous()), None
+    if not isinstance(crossing.map, Dense):
+        connected = (crossing.map.transpose((back != 0).to(back.dtype), "ones") != 0).to(back.dtype)
+    z = (coefficients * values).to(crossing.z.dtype).reshape(samples, -1).sum(1, keepdim=True)
+    sample = torch.arange(samples, device=z.device).unsqueeze(1)
+    linear = PerSampleDense(weight, bias, cache, connected)
+    combined = MapNode(
+        node.op,
+        next(iter(node.groups & WEIGHTED)),
+        node.inputs,
+        replace(crossing, map=linear, z=z, sample=sample, rectified=False),
+    )
     combined.path = node.path
     return node, combined
 

@@ -15,7 +15,7 @@ from geoxai.attribution.lrp.gates import between, gated_matmul, gated_product, i
 from geoxai.attribution.lrp.graph import Refusal, Value, owned, replace_tensors
 from geoxai.attribution.lrp.joining import sum_of_maps
 from geoxai.attribution.lrp.maps import Diagonal, Fixed, channel_shape
-from geoxai.attribution.lrp.merging import with_constant
+from geoxai.attribution.lrp.merging import negated, note_difference, note_scale, scaled, with_constant
 from geoxai.attribution.lrp.nodes import ScaleNode, SumNode, record_index, record_map
 from geoxai.attribution.lrp.operators import ALONE, Call, broadcast_samples, check_cells, operator, reduced_sample
 from geoxai.attribution.lrp.resampling_operators import bicubic
@@ -298,13 +298,14 @@ def _add_constant(call: Call, term: tuple[Tensor, float], constant: Any, z: Tens
         shown = call.through(torch.masked_fill, x, hidden, -torch.inf)
         return call.through(torch.add, shown, constant.masked_fill(hidden, 0))
     sample = value.sample.reshape((1,) * (z.ndim - len(value.shape)) + value.sample.shape)
+    if sign == -1 and z.shape == x.shape and (turned := negated(tape, value, minus := -x)) is not None:
+        tape.track(minus, turned)
+        return _add_constant(call, (minus, 1), constant, z)
     if sign == 1 and z.shape == x.shape:
         if not bool(constant.any()):  # such as a first state behind a gate
             tape.track(z, value)
             return z
-        merged = None
-        if call.name == "add":  # a norm written out begins with a difference
-            merged = with_constant(tape, value, constant, z) or sum_of_maps(tape, (value,), z, constant)
+        merged = with_constant(tape, x, constant, z, call.name == "sub") or sum_of_maps(tape, (value,), z, constant)
         if merged is not None:
             tape.track(z, merged)
             return z
@@ -313,7 +314,10 @@ def _add_constant(call: Call, term: tuple[Tensor, float], constant: Any, z: Tens
     weight = None if sign == 1 else torch.full((1,) * z.ndim, float(sign), dtype=z.dtype, device=z.device)
     nonnegative = value.nonnegative and sign > 0 and constant.numel() == 1 and bool(constant >= 0)
     bias = constant if constant.ndim else constant.reshape((1,) * z.ndim)
-    return record_map(tape, call.name, "sum", x, Diagonal(weight, bias, tape.cache), z, sample, nonnegative)
+    record_map(tape, call.name, "sum", x, Diagonal(weight, bias, tape.cache), z, sample, nonnegative)
+    if call.name == "sub" and sign == 1 and (shifted := tape.value(z)) is not None:
+        note_difference(tape, shifted, x, bias)
+    return z
 
 
 @operator("mul div neg")
@@ -339,9 +343,22 @@ def scale(call: Call) -> Any:
         call.tape.standing[z] = True
         return z  # a gate on zeros or on a layer's constant, such as the first state of a recurrence
     sample = value.sample.reshape((1,) * (z.ndim - tensor.ndim) + value.sample.shape)
+    if call.name == "neg" and (turned := negated(call.tape, value, z)) is not None:
+        call.tape.track(z, turned)
+        return z
     kept = call.tape.keep(constant) if isinstance(constant, Tensor) else constant
+    factor = None
+    if isinstance(constant, Tensor) and constant.numel() > 1 and z.shape == tensor.shape:
+        factor = call.constant(constant) if call.name == "mul" else constant.reciprocal()
+        norm = scaled(call.tape, value, factor, z)
+        if norm is not None:
+            call.tape.track(z, norm)
+            return z
     node = ScaleNode(call.name, value, kept if call.name == "mul" else 1.0, z.shape, sample)
     call.tape.add(node)
     nonnegative = value.nonnegative and bool(torch.as_tensor(constant >= 0).all())
-    call.tape.track(z, Value(node, 0, z.shape, sample, nonnegative))
+    product = Value(node, 0, z.shape, sample, nonnegative)
+    call.tape.track(z, product)
+    if factor is not None:
+        note_scale(call.tape, product, tensor, factor)
     return z

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from geoxai.attribution.lrp.arithmetic import Crossing
+from geoxai.attribution.lrp.arrangements import arrange_again, arranged, put_back
 from geoxai.attribution.lrp.graph import Node, Value
 from geoxai.attribution.lrp.maps import Diagonal
-from geoxai.attribution.lrp.nodes import DerivativeNode, MapNode
+from geoxai.attribution.lrp.nodes import MapNode
 from geoxai.attribution.targets import Objective
 from geoxai.errors import OptionError
 
@@ -31,18 +32,14 @@ def offsets(objective: Objective) -> Tensor:
 
 
 def with_offset(
-    tape: Tape, value: Value, z: Tensor, offset: Tensor, order_kept: frozenset[str]
+    tape: Tape, value: Value, z: Tensor, offset: Tensor
 ) -> tuple[Value, Tensor, tuple[Node, MapNode] | None]:
     """Where relevance of ``z - offset`` starts: its value, its numbers, and the last map with what stands for it.
 
     Where no weighted map is last, such as behind a ReLU, the offset is an operation of its own.
     """
-    node, shape = value.node, offset
-    while isinstance(node, DerivativeNode) and node.op in order_kept and len(node.inputs) == 1 and node.born is None:
-        if node.inputs[0].shape.numel() != shape.numel():
-            break
-        shape = shape.reshape(node.inputs[0].shape)
-        node = node.inputs[0].node
+    chain, source = arranged(value)
+    node, shape = source.node, put_back(chain, offset)
     if isinstance(node, MapNode) and node.weighted and node.crossing.z.shape == shape.shape:
         crossing = node.crossing
         bias = -shape if crossing.map.bias is None else crossing.map.bias - shape
@@ -50,8 +47,8 @@ def with_offset(
         moved = node.remade(
             replace(crossing, map=linear, z=crossing.exact_z(torch.ones_like(crossing.z)) - shape, rectified=False)
         )
-        start = Value(moved, 0, crossing.z.shape, crossing.sample)
-        return start, moved.crossing.z, (node, moved)
+        start = arrange_again(tape, chain, Value(moved, 0, crossing.z.shape, crossing.sample))
+        return start, z - offset, (node, moved)
     after = Crossing(Diagonal(None, -offset, tape.cache), z, z - offset, value.sample, value.nonnegative)
     added = MapNode("reference", "sum", (value,), after)
     tape.add(added)

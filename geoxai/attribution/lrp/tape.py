@@ -59,6 +59,7 @@ class Tape:
     standing: Any = field(default_factory=WeakTensorKeyDictionary)  # results of layers of constants: behind a gate?
     integers: Any = field(default_factory=WeakTensorKeyDictionary)  # of values cast to them, see ``whole_numbers``
     chosen: dict[Node, Any] = field(default_factory=dict)  # selections from a layer's output, made from its input
+    parts: dict[Node, Any] = field(default_factory=dict)  # what may be parts of norms written out, see ``merging``
     _values: Any = field(default_factory=WeakTensorKeyDictionary)
     _writes: Any = field(default_factory=WeakTensorKeyDictionary)  # base -> number of writes
     _versions: Any = field(default_factory=WeakTensorKeyDictionary)  # base -> torch's own number of writes
