@@ -69,3 +69,14 @@ def test_a_share_that_is_entered_twice_is_found(monkeypatch):
     monkeypatch.setattr(Crossing, "shares", lambda self, signs, s, gamma=None, room=None: 2 * self.map.share(s, self.a))
     with pytest.raises(GeoxaiError, match="not conserved at linear at head"):
         attribute(model, x, rules="z_plus", target=0)
+
+
+@pytest.mark.parametrize("rules", ["zero", "epsilon", "alpha1_beta0", "epsilon_plus"])
+def test_little_relevance_after_much_was_entered_is_no_fault(rules):
+    """What comes to the account of a thousand has its rounding, however little that is given on."""
+    model, x = Two().double().eval(), inputs(2, 2, 4, 4)
+    with torch.no_grad():
+        model.head.weight *= 1e-18
+        model.head.bias.fill_(1000.0)
+    found = attribute(model, x, rules=rules, target=0, start="output", score="logit")
+    torch.testing.assert_close(found.bias + found.lost + found.relevance.flatten(1).sum(1), found.target_value)

@@ -17,6 +17,7 @@ from geoxai.attribution.lrp.ledger import TERMS, Ledger, per_sample
 from geoxai.errors import GeoxaiError
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}  # of all relevance at the node, without signs; else 0.05
+ROUNDING = 8 * torch.finfo(torch.float64).eps  # of what was entered so far, whose sums are compared
 
 
 class Conservation:
@@ -43,6 +44,7 @@ class Conservation:
         """
         arrived, allowed = self._arrived.pop(node)
         left = self._entered() - self._before
+        allowed = allowed + ROUNDING * torch.stack([self._ledger.sums[term].abs() for term in TERMS]).sum(0)
         for value, relevance in zip(node.inputs, relevances):
             if relevance is not None:
                 given, rounding = self._sums(value, relevance)
