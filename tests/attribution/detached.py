@@ -307,6 +307,8 @@ def through(function, z):
 
 def standard(x, axes, eps):
     axes = tuple(axes)
+    if not x.numel():
+        return x
     deviation = (x.detach().var(axes, correction=0, keepdim=True) + eps).sqrt()
     return (x - x.mean(axes, keepdim=True)) / deviation
 

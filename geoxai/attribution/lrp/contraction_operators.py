@@ -153,7 +153,7 @@ def add_at_index(call: Call) -> Any:
     function: Callable = torch.index_add if call.name == "index_add" else torch.scatter_add
     value = call.value(source)
     added = source if alpha == 1 else call.through(torch.mul, source, alpha)
-    if value is not None:
+    if value is not None and source.numel():
         if value.sample.shape[dim] > 1:
             raise Refusal(*MIXES)
         zeros = torch.zeros_like(onto)

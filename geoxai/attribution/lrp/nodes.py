@@ -268,7 +268,7 @@ def _moved_samples(
 
     found = moved(0)
     if constants:
-        shift = 1 + max(int(value.sample.amax()) for value in values.values())
+        shift = 1 + max((int(v.sample.amax()) for v in values.values() if v.sample.numel()), default=0)
         for place, further in enumerate(moved(shift)):
             added = further - found[place]
             if not bool(((added == shift) | (added == 0)).all()):
@@ -286,7 +286,9 @@ def compress(numbers: Tensor, single: bool = False) -> Tensor:
     for axis, stride in enumerate(numbers.stride()):
         if stride == 0 and numbers.shape[axis]:
             numbers = numbers.narrow(axis, 0, 1)
-    if numbers.numel() <= 1:
+    if not numbers.numel():  # of nobody: no axis is the samples'
+        return numbers[(slice(1),) * numbers.ndim]
+    if numbers.numel() == 1:
         return numbers
     lowest, highest = numbers.aminmax()
     if bool((lowest == highest) | single):  # one sample, wherever its values lie

@@ -34,6 +34,8 @@ def layer_norm(call: Call) -> Any:
 
     x, over, weight, bias, eps = call.bind(parameters)
     axes = tuple(range(x.ndim - len(over), x.ndim))
+    if not x.numel():  # torch warns of statistics of nothing
+        return call.through(torch.mul, x, 1.0)
     shape = (1,) * (x.ndim - len(over)) + tuple(over)
     deviation = (x.var(axes, correction=0, keepdim=True) + eps).sqrt()
     scale = (1 if weight is None else weight.reshape(shape)) / deviation
