@@ -30,20 +30,20 @@ _BUILTIN = (
 
 
 def registry() -> dict[str, type[Stage]]:
-    """Every stage by its ``use`` name, in the order of the way through a run; without those of ``refused``."""
+    """Every stage by its ``use`` name, in the usual order of a run; without those in ``refused``."""
     return discovered()[0]
 
 
 def refused() -> tuple[GeoxaiError, ...]:
-    """What is wrong with stages of other packages that are left out: they cannot be loaded, are not called as their
-    entry point is, give no known kind, or would hide another one.
+    """What is wrong with stages of other packages that are left out: they cannot be loaded, are not named like their
+    entry point, give no known kind, or would hide another stage.
     """
     return discovered()[1]
 
 
 @cache
 def discovered() -> tuple[dict[str, type[Stage]], tuple[GeoxaiError, ...]]:
-    """The stages, and what is wrong with those left out; looked for once in a process."""
+    """The stages, and what is wrong with those left out; looked up once per process."""
     found: dict[str, type[Stage]] = {}
     broken: list[GeoxaiError] = []
     for module in _BUILTIN:
@@ -68,7 +68,7 @@ def _load(point: EntryPoint) -> type[Stage]:
         raise _broken(point, "it is not a Stage class", "derive it from one in geoxai.stages.stage")
     if (use := getattr(stage, "use", None)) != point.name:
         named = "has no `use`" if use is None else f"has {use!r} as its `use`"
-        raise _broken(point, f"it {named}, its entry point is called {point.name!r}", "make both the same")
+        raise _broken(point, f"it {named}, but its entry point is called {point.name!r}", "make both the same")
     if (gives := getattr(stage, "gives", None)) not in KINDS:
         named = "does not say what it `gives`" if gives is None else f"gives {gives!r}, which is not a kind"
         raise _broken(point, f"it {named}", f"the kinds are: {', '.join(KINDS)}")

@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 class Anomaly(LazyStage):
     """Departures from the annual cycle, cell by cell, with an optional linear trend removed.
 
-    Climatology and trend are fitted once, on the years of `fit` alone, stored, and taken off all times lazily. Both are
-    fitted together by least squares, so that an annual cycle on a straight line leaves nothing. Missing values are
-    left out of the fit; a cell without any in a month stays missing in that month.
+    Climatology and trend are fitted once, on the years of `fit` alone, stored, and subtracted lazily from all times.
+    Both are fitted together by least squares, so that an annual cycle on a straight line leaves nothing. Missing values
+    are left out of the fit; a cell without any value in a calendar month stays missing in that month.
 
-    Monthly data depart from the mean of their month. Daily data would keep, at both ends of a month, what the cycle
-    changes within half a month (2 to 3 K on land): they depart from a smooth cycle of the year, harmonics fitted by
-    least squares or the mean of a window around each day. Sub-daily data have such a cycle for every hour of the day,
-    annual data only a mean. 29 February is a day of its own where the calendar has it: for harmonics the 60th of the
-    366 days of its year (a year is one period, however many days it has), for a window the day between 28 February and
-    1 March. Calendars of 360 and 365 days are as they are.
+    Monthly anomalies are departures from the mean of the calendar month. In daily data that would leave, at both ends
+    of a month, what the cycle changes within half a month (2 to 3 K on land), so daily anomalies are departures from a
+    smooth annual cycle: harmonics fitted by least squares, or the mean of a window around each day. Sub-daily data have
+    such a cycle for every hour of the day, annual data only a mean. 29 February is a day of its own where the calendar
+    has it: for harmonics the 60th of the 366 days of its year (a year is one period, however many days it has), for a
+    window the day between 28 February and 1 March. Calendars of 360 and 365 days are used as they are.
 
-    Choose `fit` inside the training years: a climatology or trend that has seen the test years tells the network
-    about them.
+    Choose `fit` inside the training years: a climatology or trend that has seen the test years leaks them to the
+    network.
     """
 
     use: ClassVar[str] = "anomaly"
@@ -50,26 +50,29 @@ class Anomaly(LazyStage):
 
     cycle: Literal["auto", "month", "harmonics", "window"] = Field(
         "auto",
-        description="The annual cycle: `month`, the mean of each month; `harmonics`, a mean and sine waves of the "
-        "year; `window`, the mean of the days around each day of the year. `auto`: month for monthly data, the mean of "
-        "all for annual data, harmonics for others, but a window where the years of `fit` lack whole months.",
+        description="The annual cycle: `month`, the mean of each calendar month; `harmonics`, a mean and sine waves of "
+        "the year; `window`, the mean of the days around each day of the year. `auto`: month for monthly data, one "
+        "mean for annual data, harmonics for all others, or a window where the years of `fit` lack whole months.",
     )
     harmonics: int = Field(
-        4, ge=1, le=20, description="Waves in a year, for `cycle: harmonics`: 1 is the annual, 2 the semi-annual wave."
+        4,
+        ge=1,
+        le=20,
+        description="Number of waves, for `cycle: harmonics`: 1 is the annual wave, 2 adds the half-year.",
     )
     window: int = Field(
         31,
         ge=1,
         le=183,
-        description="Days around each day of the year, an odd number, for `cycle: window`. Wider is smoother, and "
-        "flattens the cycle: 31 days keep 98.8 % of an annual and 95.3 % of a semi-annual wave.",
+        description="Days in the window around each day of the year, an odd number, for `cycle: window`. A wider one "
+        "is smoother and flattens the cycle: 31 days keep 98.8 % of an annual and 95.3 % of a semi-annual wave.",
     )
 
     @field_validator("window")
     @classmethod
     def _odd(cls, window: int) -> int:
         if window % 2 == 0:
-            raise ValueError(f"a window around a day has an odd number of days, not {window}")
+            raise ValueError(f"a window around a day needs an odd number of days, not {window}")
         return window
 
     @field_validator("years")
@@ -80,7 +83,7 @@ class Anomaly(LazyStage):
         return value
 
     def advise(self, name: str, stages: Mapping[str, Stage]) -> Iterator[tuple[str, str, str]]:
-        """Warn where the years of the fit meet the test or validation years of samples made from these anomalies."""
+        """Warn where the years of the fit overlap the test or validation years of samples made from these anomalies."""
         for other, stage in stages.items():
             split = getattr(stage, "split", None)
             if stage.gives != "samples" or not isinstance(split, Mapping) or name not in _origins(other, stages):
@@ -93,7 +96,7 @@ class Anomaly(LazyStage):
                     years = "all years" if self.years is None else f"{self.years[0]} to {self.years[1]}"
                     yield (
                         "fit",
-                        f"the climatology is fitted on {years}, which meets the {part} years of {other!r} "
+                        f"the climatology is fitted on {years}, which overlaps the {part} years of {other!r} "
                         f"({len(met)} years from {met[0]} to {met[-1]})",
                         "fit on the training years only",
                     )
@@ -157,7 +160,7 @@ def _origins(name: str, stages: Mapping[str, Stage]) -> set[str]:
 
 
 def _texts(value: Any) -> list[str]:
-    """The texts in an option that is one, a list, or a mapping of either."""
+    """The texts in an option that is a text, a list, or a mapping of either."""
     if isinstance(value, Mapping):
         value = list(value.values())
     return [text for item in value for text in _texts(item)] if isinstance(value, list | tuple) else [value or ""]

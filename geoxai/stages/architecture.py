@@ -53,12 +53,12 @@ class Unet(BaseModel):
     filters: list[Annotated[int, Field(ge=1)]] = Field(
         [16, 32, 64],
         min_length=1,
-        description="Filters of each level; the last is the bottom, with one pooling less than levels.",
+        description="Filters of each level; the last is the bottom, so there is one pooling fewer than levels.",
     )
     kernel: int = Field(3, ge=1, description="Side of the square kernels, odd.")
     convolutions: int = Field(1, ge=1, description="Convolutions per level and side.")
     pool: Literal["avg", "max"] = Field("avg", description="Pooling; avg is easier to explain.")
-    upsample: Literal["nearest", "bilinear"] = Field("nearest", description="How maps are enlarged.")
+    upsample: Literal["nearest", "bilinear"] = Field("nearest", description="How maps are upsampled.")
     skip: bool = Field(True, description="Skip connections by concatenation; false gives a plain encoder-decoder.")
     activation: Activation = Field("relu", description="Activation after each convolution.")
     longitude: Longitude = Field(

@@ -1,4 +1,4 @@
-"""``composite``: the mean relevance map of each class, and how much stands behind it."""
+"""``composite``: the mean relevance map of each class, and how much data it rests on."""
 
 from __future__ import annotations
 
@@ -26,18 +26,17 @@ log = logging.getLogger("geoxai.composite")
 class Composite(ReducedStage):
     """Class composites of relevance: mean, spread, sign agreement, counts and effective counts.
 
-    Each map is normalised by its own size before it is averaged, so that samples with a large output do not decide
-    alone. Maps of zeros, and samples whose explained value is not positive under a rule that presumes it, are left
-    out and counted. Relevance is a sum over inputs and is never weighted by area.
+    Each map is normalised by its own size before it is averaged, so that samples with a large output do not dominate.
+    Maps of zeros, and samples whose explained value is not positive under a rule that presumes it, are left out and
+    counted. Relevance is a sum over inputs and is never weighted by area.
 
     An event is a run of samples of one class without a gap in time, in steps of the record they were taken from:
-    months, or years for annual means. `relevance_n_eff` is the number of independent
-    samples with the same variance of the mean, for relevance that is autocorrelated within events (lag-1
-    autocorrelation of each cell, estimated over pairs within events) and independent between them: between the number
-    of events and of samples.
+    months, or years for annual means. `relevance_n_eff` is the number of independent samples with the same variance of
+    the mean, for relevance that is autocorrelated within events (lag-1 autocorrelation of each cell, estimated over
+    pairs within events) and independent between them. It lies between the numbers of events and of samples.
 
-    Several targets are normalised and composited each by itself, along a dim `target`. The inputs of a network that
-    takes several are normalised together, so that their composites can be compared.
+    Several targets are normalised and composited separately, along a dim `target`. The inputs of a network that takes
+    several are normalised together, so that their composites can be compared.
 
     `<stage>.json` has counts for each class, shares of regions beside their shares of valid cells and area, and the
     circular centroid longitude of |relevance|.
@@ -72,12 +71,13 @@ class Composite(ReducedStage):
         "1990`; all of a list must hold. Default: correct for classifiers whose samples have labels, else all.",
     )
     confidence: float = Field(
-        0.9, ge=0, le=1, description="The least probability of the predicted class that is `confident`."
+        0.9, ge=0, le=1, description="The lowest probability of the predicted class that counts as `confident`."
     )
     normalize: Literal["max", "l1", "percent", "sum", "target", "none"] = Field(
         "max",
-        description="What each map is divided by: its largest |relevance|, the sum of |relevance| (`percent`: in "
-        "percent of it), its sum (refused where relevance has both signs), the explained value, or nothing.",
+        description="What each map is divided by: its largest |relevance| (`max`), its sum of |relevance| (`l1`; "
+        "`percent`: as a percentage of it), its sum (refused where relevance has both signs), the explained value "
+        "(`target`), or nothing.",
     )
     regions: list[str] = Field(
         [],
@@ -106,7 +106,7 @@ class Composite(ReducedStage):
     @model_validator(mode="after")
     def _one_grouping(self) -> Composite:
         if self.by is not None and self.by_variable != "label":
-            raise ValueError("by and by_variable exclude each other")
+            raise ValueError("by and by_variable are mutually exclusive")
         return self
 
     def skeleton(self, context: Context) -> xr.Dataset:
@@ -121,7 +121,7 @@ class Composite(ReducedStage):
         return together(found, like=relevance)
 
     def _sketched(self, maps: xr.DataArray, classes: tuple[str, ...], physical: bool, several: bool) -> xr.Dataset:
-        """The composite of one input (of ``several``), without values."""
+        """The composite of one input, or one of ``several``, without values."""
         import dask.array
         import numpy as np
 
@@ -156,7 +156,7 @@ class Composite(ReducedStage):
         relevance = {name: part["relevance"].load() for name, part in parts(block).items()}
         if wrong := open_account(block, relevance.values()):
             raise DamageError(
-                f"{self.from_}.zarr: {wrong}, though the store says so: the maps are not to be trusted",
+                f"{self.from_}.zarr: {wrong}, though the store says that it does: the maps cannot be trusted",
                 fix=f"compute them anew with --force {self.from_}",
                 option="from",
             )
@@ -225,7 +225,7 @@ class Composite(ReducedStage):
         return {"normalize": self.normalize, "where": result.attrs["where"], **networks, "classes": classes}
 
     def _relevance(self, context: Context) -> xr.Dataset:
-        """The relevance, its time with the step of the record: the same in every block of it."""
+        """The relevance, with the time step of the record in its time: the same in every block."""
         from geoxai.grid.steps import ATTRIBUTE, time_step
 
         relevance: xr.Dataset = context.sources["from"]
@@ -252,7 +252,7 @@ class Composite(ReducedStage):
         return select_samples(scalars.load(), labels, self.by_variable, where, self.confidence)
 
     def _fields(self, context: Context, block: xr.Dataset) -> dict[str, xr.DataArray]:
-        """The inputs of a block in physical units by their names, NaN where filled; nothing without samples."""
+        """The inputs of a block in physical units by name, NaN where filled; empty without samples."""
         from geoxai.grid.several import names_of, parts
 
         samples = self._samples(context)
@@ -265,7 +265,9 @@ class Composite(ReducedStage):
         same = same and names_of(samples) == names_of(block)
         if not same:
             raise OptionError(
-                "the relevance is not of these samples", fix="name the stage that was explained", option="samples"
+                "the relevance was not computed from these samples",
+                fix="name the samples stage that was explained",
+                option="samples",
             )
         found = {}
         for name, taken in parts(samples.isel(sample=places)).items():

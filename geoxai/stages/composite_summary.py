@@ -1,4 +1,4 @@
-"""Composites target by target, and their numbers for people: ``<stage>.json`` and warnings."""
+"""Composites target by target, and their numbers for readers: ``<stage>.json`` and warnings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LEFT_OUT = {
 
 
 def by_target(dataset: xr.Dataset) -> list[xr.Dataset]:
-    """What belongs to each target, or all where there is one."""
+    """What belongs to each target, or everything where there is only one."""
     if "target" not in dataset.dims:
         return [dataset]
     return [dataset.isel(target=number) for number in range(dataset.sizes["target"])]
@@ -46,7 +46,7 @@ def numbers_of(result: xr.Dataset, regions: list[str]) -> xr.Dataset:
     masks = {name: region_parts(mean, region(name)) for name in regions}
     for name, parts in masks.items():
         if not bool((parts > 0).any()):
-            log.warning("region %s has no cell of the maps: it has no share of anything", name)
+            log.warning("region %s contains no cell of the maps: it has no shares", name)
     n_eff = result["relevance_n_eff"]
     median = n_eff.median([dim for dim in n_eff.dims if dim not in (*LEADING, "class")])
     numbers = median.to_dataset(name="n_eff_median").reset_coords(drop=True)
@@ -54,7 +54,7 @@ def numbers_of(result: xr.Dataset, regions: list[str]) -> xr.Dataset:
 
 
 def with_shares(numbers: dict[str, xr.Dataset], result: xr.Dataset) -> dict[str, xr.Dataset]:
-    """The numbers of several inputs with the share of |relevance| that each of them has."""
+    """The numbers of several inputs, with the share of |relevance| that each of them has."""
     import xarray as xr
 
     from geoxai.grid.several import parts
@@ -104,7 +104,7 @@ def _plain(array: xr.DataArray) -> Any:
 
 
 def warn(counts: xr.Dataset, stage: str) -> None:
-    """Say which classes rest on few events, and how many maps were left out."""
+    """Warn of classes that rest on few events, and of maps that were left out."""
     for name in counts["class"].values:
         for of_class in by_target(counts.sel({"class": name})):
             which = f"{name}{_of_target(of_class)}"
@@ -120,7 +120,7 @@ def warn(counts: xr.Dataset, stage: str) -> None:
 
 
 def _number(events: np.ndarray) -> str:
-    """``3 events``, ``1 event``, or from how many to how many where networks differ."""
+    """``3 events``, ``1 event``, or the range where networks differ."""
     low, high = int(events.min()), int(events.max())
     return (
         f"{low} event{'' if low == 1 else 's'}" if low == high else f"{low} to {high} events, depending on the network"
@@ -128,12 +128,12 @@ def _number(events: np.ndarray) -> str:
 
 
 def _of_target(of_class: xr.Dataset) -> str:
-    """For which target, in words; empty where there is one only."""
+    """For which target, in words; empty where there is only one."""
     return f" for target {of_class['target'].item()}" if "target" in of_class.coords else ""
 
 
 def _of_network(of_class: xr.Dataset) -> str:
-    """Which networks have no sample, in words; empty where there is one network only."""
+    """Which networks have no sample, in words; empty where there is only one network."""
     if "network" not in of_class.dims:
         return ""
     empty = of_class["network"].values[of_class["n_used"].values == 0]

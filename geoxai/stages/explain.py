@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 SPLITS = ("train", "validation", "test")
 _ADVICE = {name: rule.advice for name, rule in RULES.items()} | PRESET_ADVICE
 RULES_MANUAL = (
-    "Name of a preset, or a list of lines, the first that matches an operation wins: "
+    "Name of a preset, or a list of lines, of which the first that matches an operation wins: "
     "`[{match: first, rule: z_box, low: 0, high: 1}, {match: all, rule: epsilon, eps: 1e-6}]`. "
     f"Presets: {', '.join(PRESET_NAMES)}. "
-    f"Rules of lines: {', '.join(RULES)}. "
-    f"`match` is one of {', '.join(MATCHES)}; `path` beside it is a pattern of the module path, such as `encoder.*`. "
-    "first and last are the weighted operations next to the input and the output, weighted is linear and conv; "
-    "product and softmax take uniform and taylor only. "
+    f"Rules in lines: {', '.join(RULES)}. "
+    f"`match` is one of {', '.join(MATCHES)}; `path` beside it is a pattern for the module path, such as `encoder.*`. "
+    "first and last are the weighted operations next to the input and the output, weighted means linear and conv; "
+    "product and softmax take only uniform and taylor. "
     "A line `{preset: epsilon_plus}` stands for the lines of that preset, with options such as `eps` or `bias` for all "
     "its rules. `norm: pass` in it, or a line `{match: norm, rule: pass}`, lets relevance through norms; `fold` makes "
     "a batch norm one map with the layer right before it. `geoxai rules` shows which line matched where. "
@@ -58,22 +58,22 @@ class Explain(StoredStage):
         None, alias="from", description="Samples to explain."
     )
     model: Annotated[str | None, Reference("network", nearest=True)] = Field(
-        None, description="Network to explain; with several (seeds) each is explained, along a dim `network`."
+        None, description="Network to explain; of several (seeds) each is explained, along a dim `network`."
     )
     subset: Literal["all", "train", "validation", "test"] = Field(
-        "all", description="The split that is explained, or all samples."
+        "all", description="The split to explain, or all samples."
     )
     target: Target | list[Target | list[int]] = Field(
         "predicted",
         description="What is explained. Classifiers: `predicted`, `label` or the name of a class. Any network: an "
-        "output, as its index into what the network itself returns for one sample (`0`, `[0, 128, 128]`): in its own "
-        "axes and orientation, whatever those of the samples. Image networks: a place on the grid of the samples, such "
-        "as `{box: {lat: [30, 40], lon: [250, 260]}}` or `{pixels: my_pixels}`. A list of these (indices as lists) is "
-        "several targets, explained with one forward pass, along a dim `target`.",
+        "output, as its index into what the network itself returns for one sample (`0`, `[0, 128, 128]`), in the "
+        "network's own axes and orientation, whatever those of the samples. Image networks: a place on the grid of the "
+        "samples, such as `{box: {lat: [30, 40], lon: [250, 260]}}` or `{pixels: my_pixels}`. A list of these (indices "
+        "as lists) means several targets, explained with one forward pass, along a dim `target`.",
     )
     reference: float | Compared | None = Field(
         None,
-        description="Explain the value minus this, for outputs that are no classes: a number, `{climatology: train}` "
+        description="Explain the value minus this, for outputs that are not classes: a number, `{climatology: train}` "
         "(the output for the mean input) or `{sample: 17}`. The reference acts as a bias of the last layer: the "
         "account closes for the difference, the map alone only where biases are ignored.",
     )
@@ -83,14 +83,14 @@ class Explain(StoredStage):
         "at 1.",
     )
     start: Literal["logit", "output"] = Field(
-        "logit", description="Whether a softmax or sigmoid that closes the network is stepped over or explained too."
+        "logit", description="Whether a softmax or sigmoid that ends the network is skipped (logit) or explained too."
     )
     any_grid: bool = Field(False, description=ANY_GRID)
     batch_size: int = Field(64, ge=1, description="Samples per forward and backward pass.")
     window: Literal["auto", "never"] = Field(
         "auto",
-        description="auto: of a large field only what can reach the explained outputs is computed, where the network "
-        "is local; the maps are the same.",
+        description="auto: where the network is local, only the part of a large field that can reach the explained "
+        "outputs is computed; the maps are the same.",
     )
     chunk: Chunk = Field(
         "auto",
@@ -99,7 +99,7 @@ class Explain(StoredStage):
     )
 
     def advise(self, name: str, stages: Mapping[str, Stage]) -> Iterator[tuple[str, str, str]]:
-        """Warn of samples that are not scaled as those the network was trained on."""
+        """Warn of samples that are not scaled like those the network was trained on."""
         return advise_scaling(name, self.from_, self.model, stages)
 
     def skeleton(self, context: Context) -> xr.Dataset:
@@ -114,7 +114,7 @@ class Explain(StoredStage):
 
     @property
     def fits(self) -> bool:  # type: ignore[override]
-        """A mean input is found once."""
+        """A mean input is computed once."""
         return isinstance(self.reference, Compared) and self.reference.climatology is not None
 
     def fit(self, context: Context) -> xr.Dataset:
@@ -210,10 +210,10 @@ class Explain(StoredStage):
         return {"climatology": inputs_of(context.fitted).load()}
 
     def _tried(self, context: Context, samples: xr.Dataset, networks: Networks) -> xr.Dataset:
-        """An empty sample explained. Its attributes are what determines the numbers: the rule at every operation of
-        the whole field, notes, dtype.
+        """The explanation of an empty sample. Its attributes are what determines the numbers: the rule at every
+        operation of the whole field, notes, dtype.
 
-        What an empty sample gives is no news to anyone: its warnings are not passed on.
+        Nobody needs to know what an empty sample gives: its warnings are not passed on.
         """
         with _unheard("geoxai.attribution", "geoxai.explain"):
             found = self._explain(context, networks, 0, _empty(samples, networks), "never")
@@ -235,7 +235,7 @@ class Explain(StoredStage):
         for target in targets_in(self.target) if networks.task == "regression" else ():
             if isinstance(target, int) and not -values <= target < values:
                 raise OptionError(
-                    f"target {target} is outside of the network's output, which has {values} value"
+                    f"target {target} is outside the network's output, which has {values} value"
                     f"{'' if values == 1 else 's'} per sample",
                     fix=f"0 to {values - 1}" if values > 1 else "target: 0",
                     option="target",
@@ -256,7 +256,7 @@ class Explain(StoredStage):
                 continue
             if networks.task != "classification":
                 raise OptionError(
-                    f"target {target!r} is one of classifiers, the network{_of_head(networks)} gives "
+                    f"target {target!r} is for classifiers, but the network{_of_head(networks)} gives "
                     f"{_OUTPUT[networks.task]}",
                     fix=_OTHER_TARGETS[networks.task],
                     option="target",
@@ -270,9 +270,9 @@ class Explain(StoredStage):
 class Lrp(Explain):
     """Layer-wise relevance propagation: the explained value is shared out to the inputs, operation by operation.
 
-    The explained value equals the sum of a map and of what biases and stabilisers keep and what was lost; the parts
-    are stored for every sample, and `<stage>.json` has their shares of the value. Cells that were filled are NaN in the
-    maps. The rule that ran at each operation is kept in the attribute `rule_table`.
+    The explained value equals the sum of the map, of what biases and stabilisers keep, and of what was lost. These
+    parts are stored for every sample, and `<stage>.json` has their shares of the value. Cells that were filled are NaN
+    in the maps. The rule that ran at each operation is kept in the attribute `rule_table`.
     """
 
     use: ClassVar[str] = "explain.lrp"
@@ -281,18 +281,18 @@ class Lrp(Explain):
 
     rules: str | list[dict[str, Any]] = Field("alpha1_beta0", description=RULES_MANUAL)
     layers: list[str] = Field(
-        [], description="Modules by path, such as `features.3`, at whose outputs relevance is stored as well."
+        [], description="Paths of modules, such as `features.3`, at whose outputs relevance is stored too."
     )
     flat_below: str | None = Field(
         None,
-        description="Module by path: from its output on, relevance spreads evenly over what it is connected to, so "
-        "that the maps have its resolution.",
+        description="Path of a module: below its output, relevance spreads evenly over the inputs it is connected to, "
+        "so that the maps have its resolution.",
     )
     precision: Literal["full", "bfloat16"] = Field(
         "full",
         description="`bfloat16`: convolutions that the rules add to the network's own are computed in this type, which "
-        "is faster where the processor knows it. Maps differ by up to about a percent of their largest value; the "
-        "attribute `account` is then `approximate`, and `notes` say by how much it is off for the first sample.",
+        "is faster where the processor supports it. Maps differ by up to about a percent of their largest value; the "
+        "attribute `account` is then `approximate`, and `notes` gives by how much it is off for the first sample.",
     )
 
     @field_validator("rules", mode="before")
@@ -326,8 +326,8 @@ class Lrp(Explain):
 class Gradient(Explain):
     """The gradient of the explained value with respect to the inputs: plain, squared, or times the input.
 
-    Plain says where a small change would matter; times the input says what the values that are there contribute to a
-    locally linear network. Neither decomposes the explained value in general: `account` is none.
+    Plain shows where a small change would matter; times the input shows what the actual values contribute to a locally
+    linear network. Neither decomposes the explained value in general, so `account` is none.
     """
 
     use: ClassVar[str] = "explain.gradient"
@@ -336,7 +336,7 @@ class Gradient(Explain):
     )
     account: ClassVar[str] = "none"
 
-    variant: Literal["plain", "squared", "times_input"] = Field("plain", description="What is made of the gradient.")
+    variant: Literal["plain", "squared", "times_input"] = Field("plain", description="Which form of the gradient.")
 
     def _method_options(self) -> dict[str, Any]:
         return {"method": _GRADIENTS[self.variant]}
@@ -369,7 +369,7 @@ def _positions(samples: xr.Dataset, split: str, option: str) -> np.ndarray:
     positions = np.flatnonzero(given == SPLITS.index(split))
     if positions.size == 0:
         raise OptionError(
-            f"no sample is in the split {split!r}",
+            f"there is no sample in the split {split!r}",
             fix=f"give the samples stage a split {split}, or explain another",
             option=option,
         )

@@ -1,4 +1,4 @@
-"""A network and the samples it is used on, brought together: what both name is matched, what differs is refused."""
+"""Fitting a network and the samples it is used on together: names are matched, differences are refused."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from geoxai.stages.stage import Stage
 
 ANY_GRID = (
-    "Take samples on another grid than those the network was trained on. Only a network that looks at neighbourhoods "
-    "alone, such as a unet, makes sense there."
+    "Take samples on a different grid from those the network was trained on. That makes sense only for a network that "
+    "looks at neighbourhoods alone, such as a unet."
 )
 
 
@@ -45,7 +45,7 @@ def fitted_together(networks: Networks, samples: xr.Dataset, any_grid: bool) -> 
 def advise_scaling(
     name: str, from_: str | None, model: str | None, stages: Mapping[str, Stage]
 ) -> Iterator[tuple[str, str, str]]:
-    """Warn where samples are scaled by themselves, and the network was trained on others."""
+    """Warn where samples have a scaling of their own and the network was trained on others."""
     trained = getattr(stages.get(model or ""), "from_", None)
     samples = stages.get(from_ or "")
     if trained is None or samples is None or trained == from_ or getattr(stages[model or ""], "scaling", None):
@@ -53,8 +53,8 @@ def advise_scaling(
     if getattr(samples, "scale", None) == "standard" and getattr(samples, "scale_file", None) is None:
         yield (
             "from",
-            f"{model!r} is trained on {trained!r}, but {from_!r} has a scaling fitted on its own samples: what differs "
-            "is refused",
+            f"{model!r} is trained on {trained!r}, but {from_!r} has a scaling fitted on its own samples: if they "
+            "differ, it is refused",
             f"in {from_!r}, scale: {{like: {trained}}}",
         )
 

@@ -23,7 +23,7 @@ class _Classes(LazyStage):
 
     thresholds: Thresholds | None = Field(
         (-0.5, 0.5),
-        description="At or below the first: cold class; at or above the second: warm class; null: values only.",
+        description="At or below the first: the cold class; at or above the second: the warm class; null: values only.",
     )
     min_seasons: int = Field(
         1, ge=1, description="Shortest run of cold or warm months in a row; a shorter one is neutral."
@@ -49,7 +49,7 @@ class _Classes(LazyStage):
     @classmethod
     def _words(cls, value: tuple[str, str, str]) -> tuple[str, str, str]:
         if len(set(value)) < 3 or any(not name or " " in name for name in value):
-            raise ValueError("three different names without blanks are needed")
+            raise ValueError("three different names without spaces are needed")
         return value
 
     def _labels(self, values: xr.DataArray) -> xr.Dataset:
@@ -74,7 +74,7 @@ class _GridIndex(_Classes):
     fits: ClassVar[bool] = True
 
     from_: Annotated[str | None, Reference("grid", nearest=True)] = Field(
-        None, alias="from", description="Stage whose fields the index is made of."
+        None, alias="from", description="Stage from whose fields the index is computed."
     )
     variable: str | None = Field(None, description="Variable of sea surface temperature, where there are several.")
 
@@ -97,7 +97,7 @@ class _GridIndex(_Classes):
         return ds
 
     def _field(self, context: Context) -> xr.DataArray:
-        """The variable, with dims (time, lat, lon), on a grid that has cells in 5S-5N, 170W-120W."""
+        """The variable, with dims (time, lat, lon), on a grid with cells in 5S-5N, 170W-120W."""
         from geoxai.grid.area import require_cells
         from geoxai.grid.boxes import REGIONS
 
@@ -158,10 +158,10 @@ class IndexNino34(_GridIndex):
 class IndexOni(_GridIndex):
     """Oceanic Nino Index after NOAA CPC: Nino3.4 against sliding 30-year bases, three-month means.
 
-    Every month is measured against the mean of its month over the 30 years around it (1936-1965 for 1951-1955, and so
-    on every five years; at the ends of the record the nearest such period that the record holds whole, and all years
-    where it holds none). Fields may be temperatures or anomalies. A month is El Nino or La Nina where the mean of it
-    and its neighbours, rounded to 0.1, reaches the threshold in at least five such overlapping seasons in a row.
+    Every month is compared with the mean of its calendar month over the 30 years around it (1936-1965 for 1951-1955,
+    and so on every five years; at the ends of the record the nearest such period that the record holds in full, or all
+    years where it holds none). Fields may be temperatures or anomalies. A month is El Nino or La Nina where the mean of
+    it and its neighbours, rounded to 0.1, reaches the threshold in at least five such overlapping seasons in a row.
     """
 
     use: ClassVar[str] = "index.oni"
@@ -202,8 +202,8 @@ class IndexOni(_GridIndex):
 class IndexTable(_Classes):
     """An index from a published table: NOAA's ONI or Nino3.4 (`nino34.long`) text files as they are.
 
-    The ONI of a season stands at its middle month. Months join with fields by year and month. Defaults make classes of
-    the ONI as NOAA does; for a table of monthly values `min_seasons: 1` and `decimals: null` may be wanted.
+    The ONI of a season belongs to its middle month. Months are joined with fields by year and month. The defaults make
+    classes from the ONI as NOAA does; for a table of monthly values consider `min_seasons: 1` and `decimals: null`.
     """
 
     use: ClassVar[str] = "index.table"

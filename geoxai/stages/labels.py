@@ -24,9 +24,9 @@ _SHOWN = 10
 class LabelsTable(LazyStage):
     """Labels from a CSV file with a header: a class or a value, or both, for each time or sample.
 
-    Times are written YYYY-MM or YYYY-MM-DD, in one column or as columns year and month. Monthly tables join with
-    monthly fields by year and month, others by date. Blank cells mean no label. Rows that no time of `from` matches
-    are listed in a warning.
+    Times are written YYYY-MM or YYYY-MM-DD, in one column or as columns year and month. Monthly tables are joined with
+    monthly fields by year and month, others by date. Blank cells mean no label. Rows that match no time of `from` are
+    listed in a warning.
     """
 
     use: ClassVar[str] = "labels.table"
@@ -41,7 +41,7 @@ rows = [f"{y}-{m:02},{'first_half' if m < 7 else 'second_half'}" for y in range(
 Path("halves.csv").write_text("\\n".join(["time,class", *rows]))"""
 
     path: Annotated[str, InputPath()] = Field(
-        description="CSV file; comma, semicolon or tab separated, `#` begins a comment line."
+        description="CSV file, separated by commas, semicolons or tabs; `#` starts a comment line."
     )
     from_: Annotated[str | None, Reference("grid", nearest=True)] = Field(
         None, alias="from", description="Stage whose times the rows should match."
@@ -54,7 +54,7 @@ Path("halves.csv").write_text("\\n".join(["time,class", *rows]))"""
     value: str | None = Field(None, description="Column of values. Default: value or index.")
     units: str | None = Field(None, description="Unit of the values.")
     classes: Distinct = Field(
-        None, description="The classes in the order of the network's outputs. Default: in the order of the alphabet."
+        None, description="The classes in the order of the network's outputs. Default: in alphabetical order."
     )
 
     @field_validator("classes")
@@ -104,7 +104,7 @@ Path("halves.csv").write_text("\\n".join(["time,class", *rows]))"""
         return xr.DataArray(label, dims=(table.dim,), attrs=flag_attrs(classes))
 
     def _list_unmatched(self, table: LabelTable, grid: xr.Dataset) -> None:
-        """Warn of rows whose time, or sample number, the fields do not have."""
+        """Warn of rows whose time or sample number the fields do not have."""
         import numpy as np
 
         from geoxai.grid.time import match_times, time_text

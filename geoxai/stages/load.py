@@ -20,7 +20,7 @@ class Variable(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str | None = Field(None, description="Its name in the files, where it differs from the name it shall have.")
+    name: str | None = Field(None, description="Its name in the files, where it differs from the one given here.")
     units: str | None = Field(
         None,
         description="Unit wanted. Known conversions: K, degC, degF; Pa, hPa, kPa; m, cm, mm, km; kg m-2 and mm of "
@@ -32,36 +32,36 @@ class Variable(BaseModel):
         "273.15. Default: whether the variable calls itself an anomaly.",
     )
     file_units: str | None = Field(
-        None, description="Unit of the numbers in the files, where the files do not say or say wrong."
+        None, description="Unit of the numbers in the files, where the files do not say or are wrong."
     )
     missing: list[float] = Field(
         [], description="Further numbers in the files that mean missing, such as -999 or 1e20."
     )
     valid_range: bool = Field(
         True,
-        description="Whether numbers outside of the file's `valid_range`, or `valid_min` and `valid_max`, are missing.",
+        description="Whether numbers outside the file's `valid_range`, or `valid_min` and `valid_max`, are missing.",
     )
     implausible: Literal["refuse", "keep"] = Field(
         "refuse",
-        description="What becomes of numbers that cannot be: beyond 1e15, or below 0 in K (refused), or more than 1e4 "
-        "standard deviations from the others (warned of).",
+        description="What to do with impossible numbers: beyond 1e15, or below 0 in K (refused), or more than 1e4 "
+        "standard deviations from the others (a warning).",
     )
 
 
 class LoadNetcdf(LazyStage):
     """Fields from NetCDF files or a Zarr store, lazily, with coordinates called lat, lon and time.
 
-    Several files follow each other in time or hold different variables of one grid. Longitude convention, latitude
-    direction and calendar stay those of the files; time must be in order, without duplicates or overlaps, and a hole in
-    it is warned of. Fill values become NaN, packed integers float32 where that tells all packed values apart. Dims of
-    length one are dropped.
+    Several files follow each other in time or hold different variables on one grid. Longitude convention, latitude
+    direction and calendar stay those of the files; time must be in order, without duplicates or overlaps, and a gap in
+    it gives a warning. Fill values become NaN, packed integers float32 where that keeps all packed values distinct.
+    Dims of length one are dropped.
 
-    Files that are joined in time must agree in what they say of model, experiment, variant, grid label, table and
-    frequency (attributes of CMIP5 and CMIP6), unless `join` lets them differ.
+    Files that are joined in time must have the same model, experiment, variant, grid label, table and frequency
+    (attributes of CMIP5 and CMIP6), unless `join` lets them differ.
 
-    Latitude and longitude are those of a variable's dims, or those that its attribute `coordinates` or its grid mapping
-    names. Values that cannot be are refused, see `implausible` of a variable. Where the file has bounds of its cells,
-    areas follow them.
+    Latitude and longitude are those of a variable's dims, or those named by its attribute `coordinates` or its grid
+    mapping. Impossible values are refused, see `implausible` of a variable. Where the file has bounds of its cells,
+    areas are computed from them.
     """
 
     use: ClassVar[str] = "load.netcdf"
@@ -74,18 +74,18 @@ class LoadNetcdf(LazyStage):
     )
     variables: dict[str, Variable | None] | None = Field(
         None,
-        description="Variables by the name they shall have: `{sst: {name: tos, units: degC}}`, or a list of names. "
+        description="Variables by the name to use for them: `{sst: {name: tos, units: degC}}`, or a list of names. "
         "Default: every variable on the grid, as it is.",
     )
     time: tuple[Date | None, Date | None] | None = Field(
         None,
-        description="First and last time, years or dates, both included in whole: `[1980, 2018]`, `['1980-03', null]`.",
+        description="First and last time, years or dates, both included in full: `[1980, 2018]`, `['1980-03', null]`.",
     )
     lat: Latitudes | None = Field(None, description="South and north edge of a box, in degrees.")
     lon: Longitudes | None = Field(
         None,
-        description="West and east edge in degrees, going eastwards, either convention: `[120, -80]` crosses the date "
-        "line, `[-20, 30]` Greenwich.",
+        description="West and east edge in degrees, going eastwards, in either convention: `[120, -80]` crosses the "
+        "date line, `[-20, 30]` Greenwich.",
     )
     coordinates: dict[str, str] = Field(
         {}, description="Names in the files of `lat`, `lon` and `time`, where the files do not make them clear."
@@ -93,8 +93,8 @@ class LoadNetcdf(LazyStage):
 
     join: list[Literal["model", "experiment", "variant", "grid", "table", "frequency"]] = Field(
         [],
-        description="In what files that follow each other in time may differ: `[experiment]` joins a historical run "
-        "and the scenario that continues it.",
+        description="What may differ between files that follow each other in time: `[experiment]` joins a historical "
+        "run and the scenario that continues it.",
     )
 
     @field_validator("variables", mode="before")
@@ -114,7 +114,7 @@ class LoadNetcdf(LazyStage):
     def _known(cls, value: dict[str, str]) -> dict[str, str]:
         for axis in value:
             if axis not in ("lat", "lon", "time"):
-                raise ValueError(f"{axis!r} is none of lat, lon, time")
+                raise ValueError(f"{axis!r} is not lat, lon or time")
         return value
 
     def open(self, context: Context) -> xr.Dataset:

@@ -33,7 +33,7 @@ class Scaling(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     offset: float = Field(0.0, description="Subtracted from the physical value, in its units.")
-    factor: float = Field(1.0, description="Divides what is left, in the same units; negative turns the sign.")
+    factor: float = Field(1.0, description="Divides what is left, in the same units; a negative one flips the sign.")
 
     @model_validator(mode="after")
     def _divides(self) -> Scaling:
@@ -43,21 +43,21 @@ class Scaling(BaseModel):
 
 
 class Wanted(BaseModel):
-    """What the network wants one of several inputs to be; what is left out is as for all."""
+    """What the network expects of one of several inputs; what is left out is as for all of them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     layout: Literal["flat"] | list[Axis] | dict[Literal["flat"], list[Axis]] | None = Field(
-        None, description="Axes as the network takes them."
+        None, description="Axes as the network expects them."
     )
-    lat: Literal["ascending", "descending"] | None = Field(None, description="Latitudes as the network takes them.")
-    lon: Literal["0..360", "-180..180"] | None = Field(None, description="Longitudes as the network takes them.")
+    lat: Literal["ascending", "descending"] | None = Field(None, description="Latitudes as the network expects them.")
+    lon: Literal["0..360", "-180..180"] | None = Field(None, description="Longitudes as the network expects them.")
     channels: Distinct = Field(None, description="Channels of this input in the network's order.")
     scaling: dict[str, Scaling] | None = Field(None, description="Per channel, what the network sees.")
 
 
 class Expect(BaseModel):
-    """What the network is known to reach on these samples; anything else stops the run before explaining."""
+    """What the network is known to reach on these samples; anything else stops the run before anything is explained."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -65,46 +65,45 @@ class Expect(BaseModel):
         None,
         ge=0,
         le=1,
-        description="Share of samples classified as labelled. It stays where a wrong scaling changes no "
+        description="Share of samples classified as labelled. It does not change where a wrong scaling changes no "
         "class: `predictions` says more.",
     )
     rmse: float | None = Field(None, ge=0, description="Root mean square error in target units.")
     predictions: Annotated[str | None, InputPath()] = Field(
         None,
         description="File of the network's own predictions, in the order of the samples: .npy, or .csv with a header "
-        "line. One column: "
-        "class names, class numbers from 0, or values. One column per class: probabilities. Images: .npy "
-        "(sample, target_channel, lat, lon) in the orientation of the samples.",
+        "line. One column: class names, class numbers from 0, or values. One column per class: probabilities. Images: "
+        ".npy (sample, target_channel, lat, lon) in the orientation of the samples.",
     )
     tolerance: float | None = Field(
         None,
         ge=0,
-        description="Largest difference allowed. Default: 0.01 for accuracy, 1 % of rmse, and for predictions 1e-3 "
-        "(of the largest value where they are values).",
+        description="Largest difference allowed. Default: 0.01 for accuracy, 1 % of rmse, and 1e-3 for predictions "
+        "(times the largest value where they are values).",
     )
     subset: Literal["train", "validation", "test", "all"] = Field(
-        "test", description="Split the numbers are about; all samples where there is no split."
+        "test", description="Split that the numbers refer to; all samples where there is no split."
     )
 
 
 class Model(LazyStage):
-    """A network trained elsewhere, brought as a file, with what it wants stated and never guessed.
+    """A network trained elsewhere, read from a file; what it expects is stated, never guessed.
 
-    The kind of file follows from its name: `.pt2` (torch.export; the form to prefer), `.pt` or `.pth` (a state dict
+    The kind of file follows from its name: `.pt2` (torch.export; the preferred form), `.pt` or `.pth` (a state dict
     with `architecture`, or a pickled module with `trust: true`), `.keras` or `.h5` (Keras 3, run on its torch
     backend). TorchScript is refused: export the module instead.
 
-    A network file runs no code unless `trust: true` says that it may: pickles, custom objects and Keras Lambda layers
-    are refused by name before they are loaded. A config is another matter: one with `architecture`, or with stages of
-    installed plugins, runs the code it names, so read a config of a stranger as you would a program.
+    A network file runs no code unless `trust: true` allows it: pickles, custom objects and Keras Lambda layers are
+    refused by name before they are loaded. A config is another matter: one with `architecture`, or with stages of
+    installed plugins, runs the code it names, so read a stranger's config as you would read a program.
 
-    Archives (`.pt2`, `.pt`, `.keras`) are compared with their checksums. An `.h5` file has none: it is read in a
-    process of its own first, and weights that are not finite or beyond 1e15 are refused, but a slightly damaged weight
-    cannot be noticed; `expect` can.
+    Archives (`.pt2`, `.pt`, `.keras`) are compared with their checksums. An `.h5` file has none: it is first read in a
+    process of its own, and weights that are not finite or beyond 1e15 are refused. A slightly damaged weight goes
+    unnoticed, except by `expect`.
 
-    `expect` states what the network is known to give on these samples; anything else stops the run. `predictions`, the
-    network's own for these very samples, is what to give: a wrong scaling, channel order or orientation still gives
-    maps that look plausible, and changes predictions. `accuracy` and `rmse` catch only what moves the score: where
+    `expect` states what the network is known to give on these samples; anything else stops the run. Give `predictions`
+    if you can, the network's own for these very samples: a wrong scaling, channel order or orientation still gives maps
+    that look plausible, but it changes the predictions. `accuracy` and `rmse` catch only what changes the score: where
     classes are easy to tell apart, it is the same at half the scale.
     """
 
@@ -123,12 +122,12 @@ torch.export.save(exported, "network.pt2")"""
 
     path: Annotated[str, InputPath()] = Field(description="Network file.")
     from_: Annotated[str | None, Reference("samples", nearest=True)] = Field(
-        None, alias="from", description="Samples that the network must fit, and that `expect` is about."
+        None, alias="from", description="Samples that the network must fit, and that `expect` refers to."
     )
     architecture: str | None = Field(
         None,
         description=(
-            "`package.module:callable` that builds the module of a state dict; found in the current folder too."
+            "`package.module:callable` that builds the module of a state dict; the current folder is searched too."
         ),
     )
     args: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of `architecture`.")
@@ -137,15 +136,15 @@ torch.export.save(exported, "network.pt2")"""
     )
     layout: Literal["flat"] | list[Axis] | dict[Literal["flat"], list[Axis]] = Field(
         ["sample", "channel", "lat", "lon"],
-        description="Axes as the network takes them: `[sample, channel, lat, lon]`, `[sample, lat, lon, channel]`, "
-        "`[sample, lat, lon]` for "
-        "one channel, `flat` (channel, lat, lon in one axis, lon fastest), or `{flat: [lat, lon, channel]}`.",
+        description="Axes as the network expects them: `[sample, channel, lat, lon]`, `[sample, lat, lon, channel]`, "
+        "`[sample, lat, lon]` for one channel, `flat` (channel, lat, lon in one axis, lon fastest), or "
+        "`{flat: [lat, lon, channel]}`.",
     )
     lat: Literal["ascending", "descending"] | None = Field(
-        None, description="Latitudes as the network takes them. Default: as the samples have them."
+        None, description="Latitudes as the network expects them. Default: as the samples have them."
     )
     lon: Literal["0..360", "-180..180"] | None = Field(
-        None, description="Longitudes as the network takes them. Default: as the samples have them."
+        None, description="Longitudes as the network expects them. Default: as the samples have them."
     )
     channels: Distinct = Field(
         None,
@@ -156,41 +155,39 @@ torch.export.save(exported, "network.pt2")"""
     scaling: dict[str, Scaling] | None = Field(
         None,
         description="Per channel, what the network sees: (physical - offset) / factor, whatever scaling the samples "
-        "have. Cells the samples "
-        "fill keep the fill value. Default: the samples as they are.",
+        "have. Cells that were filled in the samples keep the fill value. Default: the samples as they are.",
     )
     inputs: dict[str, Wanted] = Field(
         {},
         description="For a network of several inputs, by their names in the samples: the layout, lat, lon, channels "
-        "and scaling of one, such as `{z500: {lat: descending}}`, where it is not as stated for all. The network takes "
-        "them in the order of the samples stage.",
+        "and scaling of one, such as `{z500: {lat: descending}}`, where they differ from what is stated for all. The "
+        "network takes its inputs in the order of the samples stage.",
     )
     task: Literal["classification", "regression", "image"] | None = Field(
-        None, description="What the network gives. Default: image, value or class, as the samples hold."
+        None, description="What the network gives. Default: image, value or class, whichever the samples hold."
     )
     classes: Distinct = Field(
         None,
         description="Class names in the order of the network's outputs (one logit: the second class is the positive "
-        "one); samples may number theirs in another order. Default: those of the samples, in their order.",
+        "one); samples may have theirs in another order. Default: those of the samples, in their order.",
     )
     output: Literal["logits", "probabilities"] | None = Field(
         None,
-        description="What a classifier's outputs are; probabilities where a softmax or sigmoid closes it. Default: "
-        "logits, refused "
-        "where all outputs lie between 0 and 1.",
+        description="What a classifier's outputs are; probabilities where it ends in a softmax or sigmoid. Default: "
+        "logits, refused where all outputs lie between 0 and 1.",
     )
     head: int | str | list[int | str] | None = Field(
         None,
-        description="Which output counts, of a network that returns several: its place in a tuple or list, its key in "
-        "a dict, or a list of these where they are nested. It is what is predicted, explained and compared with "
+        description="Which output to use, of a network that returns several: its index in a tuple or list, its key in "
+        "a dict, or a list of these where they are nested. This output is predicted, explained and compared with "
         "`expect`.",
     )
     expect: Expect | None = Field(None, description="What the network is known to reach; anything else stops the run.")
 
     def code(self) -> tuple[str, ...]:
-        """The module of the architecture, those that a pickled module needs, or Keras and its custom layers.
+        """The module of the architecture, the modules that a pickled module needs, or Keras and its custom layers.
 
-        What is named here is imported, so what a file names is only where the file is trusted.
+        These modules are imported, so those that a file names are included only where the file is trusted.
         """
         from geoxai.models.load import KERAS, WEIGHTS
         from geoxai.source_code import modules_in_keras, modules_in_pickle
@@ -244,7 +241,7 @@ torch.export.save(exported, "network.pt2")"""
         return networks
 
     def fit(self, context: Context) -> xr.Dataset:
-        """The check of the network on real samples, done once: its scores, or what it misses."""
+        """The check of the network on real samples, done once: its scores, or an error where it falls short."""
         import xarray as xr
 
         networks = self.open(context)
@@ -264,7 +261,7 @@ torch.export.save(exported, "network.pt2")"""
             raise OptionError(
                 f"the network takes {taken} input{'' if taken == 1 else 's'}, the samples have "
                 f"{', '.join(names) or 'one'}",
-                fix="name as many in inputs of the samples stage, in the order of the network's: "
+                fix="name as many in inputs of the samples stage, in the network's order: "
                 "inputs: {first: [...], second: [...]}",
                 option="from",
             )
@@ -327,7 +324,7 @@ torch.export.save(exported, "network.pt2")"""
         return classes_of(samples)
 
     def _refuse_hidden_probabilities(self, networks: Networks, samples: xr.Dataset, device: str) -> None:
-        """Logits that all lie in [0, 1] are hardly logits, and their threshold would be in the wrong place."""
+        """Logits that all lie in [0, 1] are probably not logits, and their threshold would be in the wrong place."""
         from geoxai.grid.several import inputs_of
         from geoxai.models.networks import member_outputs
 
@@ -343,7 +340,7 @@ torch.export.save(exported, "network.pt2")"""
             )
 
     def _meet_expectations(self, networks: Networks, samples: xr.Dataset, device: str) -> dict[str, Any]:
-        """Numbers found on the subset; raises where one is not what was expected."""
+        """The numbers measured on the subset; raises where one is not as expected."""
         from geoxai.grid.several import inputs_of
         from geoxai.models.expectations import compare_predictions, compare_score
         from geoxai.models.networks import predict

@@ -7,7 +7,7 @@ from pydantic import AfterValidator
 
 def _some_samples(chunk: int | str) -> int | str:
     if isinstance(chunk, int) and chunk < 1:
-        raise ValueError("a chunk has at least one sample")
+        raise ValueError("a chunk needs at least one sample")
     return chunk
 
 

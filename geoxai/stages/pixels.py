@@ -28,9 +28,9 @@ ABOUT = {
 class SelectPixels(StoredStage):
     """The highest (or lowest) pixels of each predicted image, for `explain` with `target: {pixels: <this stage>}`.
 
-    Of the pixels where the condition `where` holds, those with the largest value of `by` are taken, best first, apart
-    from each other and from the border. A sample with fewer pixels has -1 for the others, and its relevance for them
-    is missing.
+    Of the pixels where the condition `where` holds, those with the largest value of `by` are taken, best first, at
+    least `separation` from each other and `border` from the edge. Where a sample has too few, the rest are -1, and
+    their relevance is missing.
     """
 
     use: ClassVar[str] = "select.pixels"
@@ -51,16 +51,16 @@ warmest: {use: select.pixels, from: predicted_images, samples: images, count: 2,
     by: Literal["prediction", "target", "difference", "absolute_difference"] = Field(
         "prediction", description="What is compared; differences are prediction minus target (the true image)."
     )
-    order: Literal["highest", "lowest"] = Field("highest", description="Which end is taken.")
+    order: Literal["highest", "lowest"] = Field("highest", description="Whether to take the highest or the lowest.")
     where: str | None = Field(
         None,
-        description="Where a pixel may be: comparisons of `prediction`, `target` and the samples' coordinates, such "
-        "as `prediction > 35 and target > 35`.",
+        description="Condition on a pixel: comparisons of `prediction`, `target` and the samples' coordinates, such as "
+        "`prediction > 35 and target > 35`.",
     )
     channel: str | None = Field(None, description="Channel of the images, by name; needed where there are several.")
-    count: int = Field(1, ge=1, description="Pixels of each sample.")
-    separation: float = Field(0, ge=0, description="Least distance between pixels of one sample, in cells.")
-    border: int = Field(0, ge=0, description="Least number of cells between a pixel and the border.")
+    count: int = Field(1, ge=1, description="Pixels per sample.")
+    separation: float = Field(0, ge=0, description="Smallest distance between pixels of one sample, in cells.")
+    border: int = Field(0, ge=0, description="Smallest number of cells between a pixel and the border.")
     chunk: Chunk = Field("auto", description="Samples in one unit of work; auto: about 16 MiB.")
 
     @field_validator("where")
@@ -115,7 +115,7 @@ warmest: {use: select.pixels, from: predicted_images, samples: images, count: 2,
         return xr.Dataset({name: (dims, a if several else a[0]) for name, a in arrays.items()})
 
     def summarise(self, context: Context, result: xr.Dataset) -> None:
-        """No numbers; tells where there is nothing to explain."""
+        """No numbers; warns where there is nothing to explain."""
         if int(result["row"].max()) < 0:
             met = f" meets where: {self.where}" if self.where else " can be taken"
             log.warning("%s: no pixel of any sample%s", context.stage, met)
@@ -147,12 +147,12 @@ warmest: {use: select.pixels, from: predicted_images, samples: images, count: 2,
         """Images of one channel in memory: ``prediction`` and, where the samples have them, ``target``."""
         found = context.sources["from"]
         if "target_channel" not in found["prediction"].dims:
-            raise OptionError("the predictions are no images", fix="pixels are for image networks", option="from")
+            raise OptionError("the predictions are not images", fix="pixels are for image networks", option="from")
         fields = {"prediction": self._one_channel(found["prediction"]).isel(sample=rows).load()}
         samples = self._samples(context)
         if samples is not None and "target_channel" in samples.get("target", found["sample"]).dims:
             if samples.sizes["sample"] != found.sizes["sample"]:
-                raise OptionError("the predictions are not of these samples", option="samples")
+                raise OptionError("the predictions were not computed from these samples", option="samples")
             truth = self._one_channel(samples["target"]).isel(sample=rows).load()
             fields["target"] = truth.drop_vars("target_channel", errors="ignore")
         needed = self.by != "prediction" and "target" not in fields

@@ -46,7 +46,7 @@ class Contours(BaseModel):
         None, description="Its variable. Default: the mean inputs of a composite, else as for the maps."
     )
     levels: list[float] | Annotated[int, Field(ge=1, le=30)] = Field(
-        6, description="The values of the lines, or at most how many round ones."
+        6, description="The values of the lines, or how many round values at most."
     )
 
 
@@ -54,10 +54,10 @@ class Maps(OutputStage):
     """Maps with coastlines: panels over one or two dims that share one colour scale.
 
     The figure is `figures/<stage>.png` (and `.pdf`), its caption `figures/<stage>.txt`; `figures/narrow/` has a copy
-    for a phone, one panel below the other. With three dims of panels there is one figure
-    for each value of the first, `figures/<stage>.<value>.png`, each with colours of its own. Colours are symmetric
-    about 0 where the field has both signs; temperatures that are no anomalies and decibels get a sequential scale.
-    Cells without data, such as land, are grey. Several retrained networks are averaged unless `networks: each`.
+    for a phone, one panel below the other. With three dims of panels there is one figure for each value of the first,
+    `figures/<stage>.<value>.png`, each with a colour scale of its own. Colours are symmetric about 0 where the field
+    has both signs; temperatures that are not anomalies, and decibels, get a sequential scale. Cells without data, such
+    as land, are grey. Several retrained networks are averaged unless `networks: each`.
     """
 
     use: ClassVar[str] = "plot.maps"
@@ -69,12 +69,12 @@ class Maps(OutputStage):
     )
     variable: str | None = Field(
         None,
-        description="Variable to draw. Default: the first there is of relevance_mean, relevance, prediction, inputs.",
+        description="Variable to draw. Default: the first present of relevance_mean, relevance, prediction, inputs.",
     )
     panels: str | list[str] | None = Field(
         None,
-        description="Dim of the panels, or [rows, columns]. Default: every dim with several values but lat and lon; of "
-        "three, the first is that of the figures.",
+        description="Dim of the panels, or [rows, columns]. Default: every dim with several values except lat and lon; "
+        "of three, the first is that of the figures.",
     )
     select: dict[str, Value | list[Value]] = Field(
         {},
@@ -83,7 +83,7 @@ class Maps(OutputStage):
     )
     contours: Contours | None = Field(None, description="Lines over the maps, from this or another stage.")
     networks: Literal["mean", "each"] = Field(
-        "mean", description="Several retrained networks: their mean, or each its own panels."
+        "mean", description="Several retrained networks: their mean, or panels for each."
     )
     projection: Literal["auto", "plate_carree", "polar"] = Field(
         "auto",
@@ -96,10 +96,10 @@ class Maps(OutputStage):
         "whole.",
     )
     extent: tuple[float, float, float, float] | None = Field(
-        None, description="Part to show: [west, east, south, north] in degrees, across 0 or 180 alike."
+        None, description="Part to show: [west, east, south, north] in degrees; it may cross 0 or 180."
     )
     limits: Literal["robust", "max"] = Field(
-        "robust", description="Colours end at the 99.5th percentile of the magnitudes, or at the largest."
+        "robust", description="Whether colours end at the 99.5th percentile of the magnitudes, or at the largest."
     )
     vmin: float | None = Field(None, description="Lower end of the colours; makes them sequential.")
     vmax: float | None = Field(None, description="Upper end of the colours.")
@@ -122,7 +122,7 @@ class Maps(OutputStage):
         return cmap
 
     def skeleton(self, context: Context) -> None:
-        """Checks names of variables and dims; values are not there yet."""
+        """Check the names of variables and dims; there are no values yet."""
         field = self._field(context)
         for name in [self.panels] if isinstance(self.panels, str) else self.panels or []:
             if name not in field.dims or name in _space(field):
@@ -138,7 +138,7 @@ class Maps(OutputStage):
             self._contour_field(context)
 
     def _sizes_after_select(self, field: xr.DataArray) -> dict[str, int]:
-        """The least sizes of dims that are left with several values, as far as they are known without values."""
+        """The smallest sizes of the dims left with several values, as far as they are known without values."""
         sizes = {str(dim): size for dim, size in field.sizes.items() if dim not in _space(field)}
         for name, wanted in self.select.items():
             dim = name if name in field.dims else str(field[name].dims[0])
@@ -149,12 +149,12 @@ class Maps(OutputStage):
         return {dim: size for dim, size in sizes.items() if size > 1}
 
     def _check_sizes(self, sizes: dict[str, int]) -> None:
-        """Refuse dims that are more than panels, or more than figures and panels, can show."""
+        """Refuse more dims than panels, or figures and panels, can show."""
         panels = [self.panels] if isinstance(self.panels, str) else self.panels
         left = [dim for dim in sizes if dim not in panels] if panels is not None else list(sizes)[:-3]
         first = next(iter(sizes), "")
         if panels is None and len(sizes) == 3 and first != "sample" and sizes[first] > MOST_FIGURES:
-            left = [first]  # how many samples there will be is not known before
+            left = [first]  # the number of samples is not known yet
         if left:
             of_each = "" if panels is None else f" beside panels over {', '.join(panels)}"
             told = ", ".join(f"{dim} ({size})" for dim, size in sizes.items())
@@ -262,7 +262,7 @@ class Maps(OutputStage):
         )
 
     def _label(self, context: Context, field: xr.DataArray) -> str | None:
-        """The text at the colour bar; of relevance as such it says what is shared out."""
+        """The text at the colour bar; for plain relevance it says what is shared out."""
         from geoxai.plotting.captions import shared_out
         from geoxai.plotting.titles import field_label
 
@@ -274,8 +274,8 @@ class Maps(OutputStage):
         return f"{field_label(field)} (shares of {shared})" if shared else None
 
     def _field(self, context: Context) -> xr.DataArray:
-        """The field of the maps; of a composite with coordinates ``n``, the cases of a class, target and network, the
-        most of any cell, and ``events``, how many events they are of.
+        """The field of the maps. A composite also gets the coordinates ``n``, the cases of a class, target and network
+        (the most of any cell), and ``events``, how many events they belong to.
         """
         dataset = context.sources["from"]
         field = _variable(dataset, self.variable, _PREFERRED, "variable")
@@ -320,7 +320,9 @@ class Maps(OutputStage):
             elif name in field.coords and field[name].ndim == 1:
                 field = field.isel({field[name].dims[0]: _matches(field[name], wanted)})
             elif strict:
-                raise OptionError(f"{field.name} has nothing named {name} to select from", option=f"select.{name}")
+                raise OptionError(
+                    f"{field.name} has no dim or coordinate {name} to select from", option=f"select.{name}"
+                )
         return field
 
 
@@ -355,7 +357,7 @@ def _variable(dataset: xr.Dataset, wanted: str | None, preferred: Sequence[str],
     if found is None:
         raise OptionError(
             f"several variables could be drawn: {', '.join(maps)}" if maps else "there is no variable with lat and lon",
-            fix=f"name one with {option}" if maps else "take another stage",
+            fix=f"name one with {option}" if maps else "use another stage",
             option=option,
         )
     if found not in maps:
@@ -368,13 +370,13 @@ def _variable(dataset: xr.Dataset, wanted: str | None, preferred: Sequence[str],
 
 
 def _at_times(contours: xr.DataArray, time: xr.DataArray) -> xr.DataArray:
-    """A field over time at the times of some maps: along their dim, or one of it where they are of one time."""
+    """A field over time at the times of some maps: along their dim, or a single one where the maps have one time."""
     from geoxai.grid.time import match_times, time_text
 
     places = match_times(time.values.reshape(-1), contours["time"])
     if (places < 0).any():
         absent = time_text(time.values.reshape(-1)[places < 0][0])
-        raise OptionError(f"the contours have no time {absent}, which the maps have", option="contours")
+        raise OptionError(f"the maps have the time {absent}, but the contours do not", option="contours")
     if not time.dims:
         return contours.isel(time=int(places[0]), drop=True)
     (dim,) = time.dims
@@ -383,7 +385,7 @@ def _at_times(contours: xr.DataArray, time: xr.DataArray) -> xr.DataArray:
 
 
 def _alike(contours: xr.DataArray, field: xr.DataArray) -> xr.DataArray:
-    """Contours at the values that the field has been taken at, along dims that both had."""
+    """Contours at the values at which the field was taken, along dims that both had."""
     for dim in contours.dims:
         if dim in field.coords and not field[dim].dims and dim in contours.indexes:
             (place,) = contours.indexes[dim].get_indexer([field[dim].item()])
@@ -422,10 +424,10 @@ def _matches(coordinate: xr.DataArray, wanted: Value | list[Value]) -> int | lis
         if not found:
             name = str(coordinate.name)
             if len(values) > _LISTED:
-                told = f"{name} has no {value}: it runs from {_short(values[0])} to {_short(values[-1])}"
+                message = f"{name} has no {value}: it runs from {_short(values[0])} to {_short(values[-1])}"
             else:
-                told = unknown(name, str(value), dict.fromkeys(map(_short, values)))
-            raise OptionError(told, option=f"select.{name}")
+                message = unknown(name, str(value), dict.fromkeys(map(_short, values)))
+            raise OptionError(message, option=f"select.{name}")
         places += found
     return places[0] if len(places) == 1 and not isinstance(wanted, list) else places
 

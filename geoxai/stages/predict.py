@@ -24,8 +24,8 @@ class Predict(StoredStage):
     """Predictions of a network for every sample.
 
     Classifiers give `prediction` (the class), `probability` of each class and `confidence`, the highest of them; other
-    networks values or images in target units. Results keep the samples' coordinates, and a dim `network` where there
-    are several. Scores per split, network by network, stand in `<stage>.json`, under `all` where nothing is split.
+    networks give values or images in target units. Results keep the samples' coordinates, and have a dim `network`
+    where there are several. Scores per split and network are in `<stage>.json`, under `all` where there is no split.
     """
 
     use: ClassVar[str] = "predict"
@@ -48,7 +48,7 @@ class Predict(StoredStage):
     )
 
     def advise(self, name: str, stages: Mapping[str, Stage]) -> Iterator[tuple[str, str, str]]:
-        """Warn of samples that are not scaled as those the network was trained on."""
+        """Warn of samples that are not scaled like those the network was trained on."""
         return advise_scaling(name, self.from_, self.model, stages)
 
     def skeleton(self, context: Context) -> xr.Dataset:
@@ -96,7 +96,7 @@ class Predict(StoredStage):
 
 
 def sample_block(inputs: xr.DataArray | xr.Dataset, chunk: int | str, batch_size: int) -> int:
-    """Samples per unit: whole batches, so that the chunk changes no batch and thus no bit of a result."""
+    """Samples per unit: whole batches, so that the chunk changes no batch, and so no bit of a result."""
     if isinstance(chunk, int):
         wanted = chunk
     else:
@@ -105,9 +105,9 @@ def sample_block(inputs: xr.DataArray | xr.Dataset, chunk: int | str, batch_size
 
 
 def beside(samples: xr.Dataset) -> dict[str, xr.DataArray]:
-    """What is to stand as coordinates beside what is computed of samples: labels, splits and true values of the target.
+    """Coordinates for what is computed from samples: labels, splits and true values of the target.
 
-    The values of a regression are called ``value``, as those of labels are.
+    The values of a regression are called ``value``, like those of labels.
     """
     found = {name: samples[name] for name in ("label", "split") if name in samples.data_vars}
     if "target" in samples.data_vars and samples["target"].dims == ("sample",):

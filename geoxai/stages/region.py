@@ -25,23 +25,23 @@ class Mask(BaseModel):
     )
     variable: str | None = Field(None, description="Variable of the mask, where there are several.")
     keep: list[float] | Literal["valid"] = Field(
-        description="Values of the mask whose cells are kept, such as `[0]` where 0 is ocean; or `valid`: cells that "
-        "have a value at the first time of the mask."
+        description="Values of the mask that mark the cells to keep, such as `[0]` where 0 is ocean; or `valid`: cells "
+        "that have a value at the first time of the mask."
     )
 
     @model_validator(mode="after")
     def _one_origin(self) -> Mask:
         if (self.path is None) == (self.from_ is None):
-            raise ValueError("a mask comes from a file (path) or from a stage (from), one of them")
+            raise ValueError("a mask comes either from a file (path) or from a stage (from)")
         return self
 
 
 class CropRegion(LazyStage):
-    """Cells of a region: a named region or a box is cut out, a mask empties cells inside it.
+    """Cells of a region: a named region or a box is cut out, a mask blanks cells inside it.
 
-    A cell belongs to a box when its centre lies in it or on its edge. A box across the seam of the file comes in one
-    piece from west to east. The mask is read at the nearest cell of its own grid (halfway between two: the southern,
-    western one); masked cells become NaN.
+    A cell belongs to a box when its centre lies in it or on its edge. A box across the file's longitude seam comes out
+    in one piece from west to east. The mask is read at the nearest cell of its own grid (halfway between two: the
+    southern, western one); masked cells become NaN.
     """
 
     use: ClassVar[str] = "region"
@@ -50,7 +50,7 @@ class CropRegion(LazyStage):
     example: ClassVar[str] = "pacific: {use: region, from: sst, lat: [-30, 30], lon: [120, -80]}"
 
     from_: Annotated[str | None, Reference("grid", nearest=True)] = Field(
-        None, alias="from", description="Stage whose fields are cut."
+        None, alias="from", description="Stage whose fields are cut out."
     )
     region: str | None = Field(
         None,
@@ -66,7 +66,7 @@ class CropRegion(LazyStage):
         None, description="Cells to keep, for instance `{path: landsea.nc, keep: [0]}`; all others become NaN."
     )
     area_weights: bool = Field(
-        False, description="Attach the area of every cell as coordinate `cell_area` (m2), named as CF cell measure."
+        False, description="Attach the area of every cell as the coordinate `cell_area` (m2), as a CF cell measure."
     )
 
     @field_validator("region")
@@ -79,7 +79,7 @@ class CropRegion(LazyStage):
     @model_validator(mode="after")
     def _one_box(self) -> CropRegion:
         if self.region is not None and (self.lat is not None or self.lon is not None):
-            raise ValueError("region and lat/lon exclude each other")
+            raise ValueError("region and lat/lon are mutually exclusive")
         return self
 
     def open(self, context: Context) -> xr.Dataset:
@@ -117,7 +117,7 @@ class CropRegion(LazyStage):
         except GeoxaiError as error:
             raise OptionError(error.message, fix=error.fix, option="mask") from None
         if not bool(inside.any()):
-            raise OptionError(f"the mask keeps no cell: none has {mask.keep}", option="mask.keep")
+            raise OptionError(f"the mask keeps no cell: none has the value {mask.keep}", option="mask.keep")
         inside = inside.drop_vars(["lat", "lon"])
         spatial = set(spatial_dims(ds))
         return ds.map(lambda da: da.where(inside) if spatial <= set(da.dims) else da, keep_attrs=True)

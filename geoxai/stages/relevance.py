@@ -24,9 +24,9 @@ ACCOUNT = {
 def template(
     samples: xr.Dataset, networks: Networks, tried: xr.Dataset, targets: list[str], closed: bool
 ) -> xr.Dataset:
-    """The store before it is filled: dims and coordinates of the inputs, all values to come.
+    """The store before it is filled: dims and coordinates of the inputs, without values yet.
 
-    ``tried`` is the explanation of one batch by one network; ``targets`` are the names of the targets where it has
+    ``tried`` is the explanation of one batch for one network; ``targets`` are the names of the targets where it has
     several; with ``closed`` there is an account.
     """
     import dask.array
@@ -92,8 +92,8 @@ def _input_units(samples: xr.Dataset, adapter: Adapter) -> str:
 
 
 def unaccounted(block: xr.Dataset, maps: Iterable[xr.DataArray]) -> xr.DataArray:
-    """What the account of each value leaves open: its part of the larger of ``|target_value|`` and the sum of
-    ``|relevance|``, NaN where nothing was explained. ``maps`` are the relevance of every input.
+    """What the account of each value leaves open, relative to the larger of ``|target_value|`` and the sum of
+    ``|relevance|``; NaN where nothing was explained. ``maps`` are the relevance of every input.
     """
     import xarray as xr
 
@@ -110,7 +110,7 @@ def unaccounted(block: xr.Dataset, maps: Iterable[xr.DataArray]) -> xr.DataArray
 
 
 def open_account(block: xr.Dataset, maps: Iterable[xr.DataArray]) -> str | None:
-    """The first value of some relevance whose account does not close though its store says so, in words."""
+    """The first value of some relevance whose account does not close though its store says that it does, in words."""
     import numpy as np
 
     from geoxai.explaining import OFF_WARNED

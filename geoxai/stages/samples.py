@@ -34,17 +34,17 @@ Years = tuple[int, int]
 class Samples(StoredStage):
     """Samples for a network: channels stacked, times joined with labels, split in time, scaled, gaps filled.
 
-    Every variable of the input stages that has a time becomes a channel; all of one input must lie on one grid. Times
-    that not every input has are left out, and how many is said; annual data are matched by year, monthly data by year
-    and month, all other data by exact time.
-    Samples are in the order of time. Latitude direction and longitude convention of the inputs are kept.
+    Every variable of the input stages that has a time becomes a channel; all those of one input must be on one grid.
+    Times that some input lacks are left out, and their number is logged; annual data are matched by year, monthly data
+    by year and month, all other data by exact time. Samples are in order of time. Latitude direction and longitude
+    convention of the inputs are kept.
 
-    ``inputs`` are stored as the network sees them, float32; ``inputs * scaling_sd + scaling_mean`` is physical again.
-    Scaling is fitted on training samples alone.
+    ``inputs`` are stored as the network sees them, in float32; ``inputs * scaling_sd + scaling_mean`` gives physical
+    values again. Scaling is fitted on training samples alone.
 
-    A network that takes several inputs gets them by name, `inputs: {sst: [anomaly], z500: [heights]}`, and they may lie
-    on different grids. Each is a variable `inputs_<name>` with channels of its own, `channel_<name>`, and where the
-    grids differ with `lat_<name>` and `lon_<name>`.
+    A network that takes several inputs gets them by name, `inputs: {sst: [anomaly], z500: [heights]}`, and they may be
+    on different grids. Each is a variable `inputs_<name>` with channels of its own, `channel_<name>`, and with
+    `lat_<name>` and `lon_<name>` where the grids differ.
     """
 
     use: ClassVar[str] = "samples"
@@ -62,8 +62,8 @@ samples:
 
     inputs: Annotated[str | list[str] | dict[str, str | list[str]] | None, Reference("grid", nearest=True)] = Field(
         None,
-        description="Stages whose variables become channels, in this order; for a network of several inputs such lists "
-        "by the name of the input: `{sst: [anomaly], z500: [heights]}`.",
+        description="Stages whose variables become channels, in this order; for a network of several inputs, such a "
+        "list for each input by name: `{sst: [anomaly], z500: [heights]}`.",
     )
     labels: Annotated[str | None, Reference("labels")] = Field(
         None, description="Stage with a class or value for each time. Times it does not have are left out."
@@ -83,43 +83,44 @@ samples:
     )
     other: str | None = Field(
         None,
-        description="What becomes of times without a class, or with one not in `classes`: `drop`, or the class that "
-        "they then belong to. Default: drop where the class is the target or `classes` is set, else kept without a "
-        "class.",
+        description="What to do with times without a class, or with one not in `classes`: `drop`, or the name of the "
+        "class that they then belong to. Default: drop where the class is the target or `classes` is set, else keep "
+        "them without a class.",
     )
     split: dict[Literal["train", "validation", "test"], Years | list[Years]] | None = Field(
         None,
         description="Years of each split, first and last included: `train: [1951, 1985]`, or a list of such ranges. "
-        "A year in two splits is an error. Times in no split are left out. Without `split` no sample belongs to one.",
+        "A year in two splits is an error. Times in no split are left out. Without `split`, samples belong to none.",
     )
     gap: int = Field(
         0,
         ge=0,
-        description="Whole months that must lie between two splits. Validation samples too close to a test sample, and "
-        "then training samples too close to either, are left out.",
+        description="Whole months between two splits. Validation samples too close to a test sample, and then training "
+        "samples too close to either, are left out.",
     )
     scale: Scale = Field(
         "standard",
-        description="`standard`: minus the mean, over the standard deviation, of the training samples (of all samples "
-        "where there is no split); `none`; constants `channel: [offset, factor]`, inputs = (field - offset) / factor; "
+        description="`standard`: subtract the mean of the training samples (of all samples where there is no split) "
+        "and divide by their standard deviation; `none`; constants `channel: [offset, factor]`, inputs = (field - "
+        "offset) / factor; "
         "or `{like: stage}`, the scaling of other samples, such as those a network was trained on, and "
         "`{like: runs/other}`, that of another run.",
     )
     per: Literal["channel", "cell"] = Field(
         "channel",
-        description="Whether `standard` fits one mean and standard deviation per channel, every cell alike, or one per "
-        "cell; then cells that do not vary in the training samples are masked.",
+        description="Whether `standard` fits one mean and standard deviation per channel, for all cells alike, or one "
+        "per cell, which masks cells that do not vary in the training samples.",
     )
     scale_file: Annotated[str | None, InputPath()] = Field(
         None,
         description="NetCDF file with variables `scaling_mean` and `scaling_sd`, dims ([channel,] lat, lon) or "
-        "(channel), instead of fitting them. Cells where scaling_sd is 0 or missing are masked.",
+        "(channel), to use instead of fitting. Cells where scaling_sd is 0 or missing are masked.",
     )
     missing: Literal["constant", "varying", "refuse"] = Field(
         "constant",
-        description="Missing values that may be: in the same cells at all times, such as land; in cells that vary with "
-        "time (the mask `valid` then has a sample dim); or none. The same holds for target maps, whose missing cells "
-        "stay missing and do not count in the loss.",
+        description="Which missing values are allowed: in the same cells at all times, such as land; in cells that "
+        "vary with time (the mask `valid` then has a sample dim); or none. The same holds for target maps, whose "
+        "missing cells stay missing and do not count in the loss.",
     )
     fill: float | Literal["mean"] = Field(
         0.0, description="What the network sees in masked cells: a scaled value, or the training mean of the channel."
@@ -133,10 +134,12 @@ samples:
     def _inputs_named(cls, inputs: Any) -> Any:
         if isinstance(inputs, dict):
             if len(inputs) < 2:
-                raise ValueError("several inputs have names, a single one is a list of stages")
+                raise ValueError("several inputs need names, a single one is a list of stages")
             for name in inputs:
                 if not fullmatch("[A-Za-z][A-Za-z0-9_]*", name):
-                    raise ValueError(f"{name!r} is no name for an input: letters, digits and _, a letter first")
+                    raise ValueError(
+                        f"{name!r} cannot be the name of an input: use letters, digits and _, starting with a letter"
+                    )
         return inputs
 
     @field_validator("split")
@@ -167,11 +170,11 @@ samples:
         if self.labels is None and (self.classes or self.other):
             raise ValueError("classes and other need labels")
         if self.scale_file is not None and self.scale != "standard":
-            raise ValueError("scale and scale_file exclude each other")
+            raise ValueError("scale and scale_file are mutually exclusive")
         return self
 
     def advise(self, name: str, stages: Mapping[str, Stage]) -> Iterator[tuple[str, str, str]]:
-        """Warn where one split begins as another ends: neighbouring months know each other's weather."""
+        """Warn where one split begins as another ends: neighbouring months are not independent."""
         if self.gap:
             return
         spans = [(first, last, part) for part, ranges in _ranges(self.split or {}).items() for first, last in ranges]
@@ -325,7 +328,7 @@ samples:
         return dict(zip(self.inputs if isinstance(self.inputs, dict) else ("",), choice.each()))
 
     def _choose(self, context: Context, labels_known: bool) -> Choice:
-        """The samples there will be; at most these while the values of the labels are not known yet."""
+        """The samples there will be; an upper bound while the values of the labels are not known yet."""
         from geoxai.statistics.sampling import every_time, with_image, with_labels, with_split
 
         inputs, image = self._stacks(context)
@@ -359,7 +362,7 @@ samples:
         return {name: recall(stack, maps, fitted) for (name, fitted), stack, maps in found}
 
     def _survey(self, choice: Choice) -> Survey:
-        """One pass over all fields: where data are, and what training samples are like. Refuses undeclared gaps."""
+        """One pass over all fields: where data are, and statistics of training samples. Refuses undeclared gaps."""
         from geoxai.statistics.scaling import survey
         from geoxai.statistics.splits import SPLITS
         from geoxai.statistics.stacking import check_gaps, never, refuse_empty
@@ -409,7 +412,8 @@ def _tell(choice: Choice, options: Samples) -> None:
     bare = [name for name, variable in variables if not unit_of(variable)]
     if bare:
         log.warning(
-            "no units are known of %s, and none are written; file_units of load.netcdf states them", ", ".join(bare)
+            "%s: the units are not known, and none are written; state them with file_units of load.netcdf",
+            ", ".join(bare),
         )
     if choice.label is not None and options.split is not None:
         training = choice.label[choice.split == SPLITS.index("train")]

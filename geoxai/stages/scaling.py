@@ -1,4 +1,4 @@
-"""How the samples are scaled: by constants of the config or of a file, as other samples, or as fitted."""
+"""How the samples are scaled: by constants in the config or a file, like other samples, or as fitted."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ _FILES = tuple(f"{folder}{name}/**" for folder in ("", "*.zarr/") for name in ("
 
 
 class Like(BaseModel):
-    """The scaling of other samples, channel by channel: those a network was trained on."""
+    """The scaling of other samples, channel by channel, such as those a network was trained on."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     like: Annotated[str | None, Reference("samples")] = Field(
         None,
-        description="Another samples stage of this config; a path, with a slash or ending in .zarr, goes to `run`.",
+        description="Another samples stage of this config; a path (with a slash or ending in .zarr) is taken as `run`.",
     )
     run: Annotated[str | None, InputPath(later=True, within=_FILES)] = Field(
-        None, description="Folder of another run, or one samples store in it; it must be there when this stage runs."
+        None, description="Folder of another run, or a samples store in it; it must exist when this stage runs."
     )
 
     @model_validator(mode="before")
@@ -54,7 +54,7 @@ class Like(BaseModel):
 
 
 def _kind(scale: Any) -> str:
-    """Whether a scale is that of other samples: under a channel called like or run would be a list."""
+    """Whether a scale is that of other samples; the constants of a channel called like or run would be a list."""
     if isinstance(scale, dict):
         return "like" if any(not isinstance(scale.get(key, []), list | tuple) for key in ("like", "run")) else "own"
     return "like" if isinstance(scale, Like) else "own"
@@ -91,7 +91,9 @@ def scaling_like(options: Samples, context: Context, *, planning: bool = False) 
         return parts(next(iter(kept.values())))
     if kept:
         names = ", ".join(path.name for path in kept)
-        raise OptionError(f"{folder} has several samples: {names}", fix=f"like: {next(iter(kept))}", option="scale")
+        raise OptionError(
+            f"{folder} has several samples stores: {names}", fix=f"like: {next(iter(kept))}", option="scale"
+        )
     if planning:
         return None
     raise InputError(f"there are no samples of a run in {folder}", fix="run it first", option="scale")
@@ -110,11 +112,12 @@ def taken(like: dict[str, xr.Dataset], name: str, stack: Stack) -> tuple[np.ndar
 
     if name not in like:
         raise OptionError(
-            f"the samples to be like have the inputs {', '.join(like) or 'one'}, not {name!r}", option="scale"
+            f"the samples to copy the scaling from have the inputs {', '.join(like) or 'one'}, not {name!r}",
+            option="scale",
         )
     other = like[name]
     try:
-        found = scaling_of(other[["scaling_mean", "scaling_sd"]], stack.grid, stack.names, "the samples to be like")
+        found = scaling_of(other[["scaling_mean", "scaling_sd"]], stack.grid, stack.names, "the samples to copy from")
     except InputError as error:
         raise OptionError(error.message, fix=error.fix, option="scale") from None
     theirs = dict(zip(map(str, other["channel"].values), map(str, other["units"].values)))
@@ -122,7 +125,7 @@ def taken(like: dict[str, xr.Dataset], name: str, stack: Stack) -> tuple[np.ndar
         own = str(variable.attrs.get("units", ""))
         if differ(own, theirs.get(channel, "")):
             raise OptionError(
-                f"{channel!r} is in {own}, in the samples to be like it is in {theirs[channel]}",
+                f"{channel!r} is in {own}, but in {theirs[channel]} in the samples to copy the scaling from",
                 fix=f"read it in {theirs[channel]}: units of the load stage",
                 option="scale",
             )
@@ -153,7 +156,7 @@ def declared(options: Samples, stack: Stack, channels: Sequence[str]) -> tuple[n
     for name in stack.names:
         if name not in options.scale:
             raise OptionError(
-                f"scale has no constants for channel {name!r}", fix="give [0, 1] to leave it", option="scale"
+                f"scale has no constants for channel {name!r}", fix="give [0, 1] to leave it as it is", option="scale"
             )
         if options.scale[name][1] == 0:
             raise OptionError(f"the factor of channel {name!r} is 0", option=f"scale.{name}")
@@ -167,7 +170,7 @@ def measured(options: Samples, stack: Stack, found: Survey) -> tuple[np.ndarray,
 
     if not found.training.count.any():
         raise OptionError(
-            "there are no training samples to fit the scaling on", fix="give split a train", option="split"
+            "there are no training samples to fit the scaling on", fix="add train years to split", option="split"
         )
     if options.per == "cell":
         return cell_scaling(found)
@@ -175,7 +178,7 @@ def measured(options: Samples, stack: Stack, found: Survey) -> tuple[np.ndarray,
     for name, spread in zip(stack.names, sd):
         if not spread > 0:
             raise OptionError(
-                f"channel {name!r} has one and the same value in all training samples and cells: it cannot be scaled",
+                f"channel {name!r} has the same value in all training samples and cells: it cannot be scaled",
                 fix="leave it out, or give constants in scale",
                 option="scale",
             )

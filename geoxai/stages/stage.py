@@ -1,7 +1,7 @@
 """What a stage is: its options, the kinds it takes and gives, and what it does.
 
 A stage is one pydantic model. Its fields are the options that a config may set and their descriptions are the manual;
-its methods are what it does. Four kinds of doing exist, and the pipeline knows no other:
+its methods are what it does. There are four kinds of stage, and the pipeline knows no others:
 
 - ``LazyStage``: opens a lazy dataset in any process; nothing is stored except what it fits.
 - ``StoredStage``: a store filled by independent units of work, each a block of whole chunks.
@@ -47,8 +47,8 @@ class InputPath:
     """Marks an option that holds input files: a path or glob, or a list of them, relative to the current directory.
 
     The config makes them absolute and checks that they exist; fingerprints use the content of the files, not the path.
-    With ``later`` they may come to exist between the check and the run. ``within`` are patterns of what counts of a
-    folder, where not all of it does.
+    With ``later`` they may be created between the check and the run. ``within`` are patterns for the files of a folder
+    that count, where not all of them do.
     """
 
     later: bool = False
@@ -59,10 +59,10 @@ class InputPath:
 class Context:
     """What a stage sees of a run.
 
-    ``sources`` maps each reference option (``from``, ``labels``, ``model``, ...) to what that stage's ``open`` gave, a
-    list where the option is a list, None where it is unset. While planning they are skeletons. ``fitted`` is what the
-    stage's own ``fit`` gave. ``experiment`` is the name of the config, ``fingerprint`` the hash of all that makes what
-    the stage gives.
+    ``sources`` maps each reference option (``from``, ``labels``, ``model``, ...) to what that stage's ``open``
+    returned, a list where the option is a list, None where it is unset. While planning they are skeletons. ``fitted``
+    is what the stage's own ``fit`` returned. ``experiment`` is the name of the config, ``fingerprint`` the hash of
+    everything that determines the stage's result.
     """
 
     stage: str
@@ -107,27 +107,27 @@ class Stage(BaseModel):
     use: ClassVar[str]
     gives: ClassVar[str]
     fits: ClassVar[bool] = False
-    # Raise it when the stage gives other numbers (or files) than before for the same options and inputs: results that
-    # were made before are then computed again. Not for changes that leave every number as it is, nor for those of a
-    # library that several stages use, which has its own number in geoxai/revisions.py.
+    # Raise it when the stage gives different numbers (or files) for the same options and inputs: earlier results are
+    # then computed again. Not for changes that leave every number as it is, nor for changes to a library that several
+    # stages use, which has its own number in geoxai/revisions.py.
     revision: ClassVar[int] = 1
-    libraries: ClassVar[tuple[str, ...]] = ()  # of geoxai/revisions.py: those that make its numbers
-    # For the manual: an entry of ``stages`` in YAML, after entries that it needs beside the examples of other stages,
-    # which it can name. It runs on what ``geoxai init`` writes; ``example_files`` is Python that writes what else it
-    # reads.
+    libraries: ClassVar[tuple[str, ...]] = ()  # those of geoxai/revisions.py that its numbers depend on
+    # For the manual: an entry of ``stages`` in YAML, after any entries that it needs besides the examples of other
+    # stages, which it can name. It runs on what ``geoxai init`` writes; ``example_files`` is Python that writes
+    # whatever else it reads.
     example: ClassVar[str] = ""
     example_files: ClassVar[str] = ""
 
     def advise(self, name: str, stages: Mapping[str, Stage]) -> Iterable[tuple[str, str, str]]:
         """What a user should think about before running this stage, as warnings of ``check``.
 
-        Yields (dotted option, one sentence, what to do about it). ``name`` is this stage's own; ``stages`` are all of
-        the config in dependency order with their references filled in. Reads options only, never files.
+        Yields (dotted option, one sentence, what to do about it). ``name`` is this stage's own; ``stages`` are all
+        those of the config in dependency order, with their references filled in. Reads options only, never files.
         """
         return ()
 
     def code(self) -> tuple[str, ...]:
-        """Modules, beside the stage's own, whose code makes its numbers, as its options name them."""
+        """Modules named by its options whose code its numbers depend on, besides the stage's own."""
         return ()
 
     def fit(self, context: Context) -> xr.Dataset:
@@ -135,9 +135,9 @@ class Stage(BaseModel):
         raise NotImplementedError
 
     def skeleton(self, context: Context) -> Any:
-        """What ``open`` will give: dims, coordinates, dtypes and attrs are right, values are not to be trusted.
+        """What ``open`` will return: dims, coordinates, dtypes and attrs are right, values are placeholders.
 
-        The sample dim is an upper bound where its length depends on values. Raises what a user should hear before
+        The sample dim is an upper bound where its length depends on values. Raises what a user should know before
         anything is computed: unknown variables, dims that do not fit, a network that does not fit its samples.
         """
         raise NotImplementedError
@@ -166,11 +166,11 @@ class StoredStage(Stage):
         raise NotImplementedError
 
     def files(self, context: Context, start: int, stop: int) -> list[Path]:
-        """Files in the stage's folder that belong to a block, once it is computed, as much as its part of the store."""
+        """Files in the stage's folder that, like its part of the store, belong to a block once it is computed."""
         return []
 
     def summarise(self, context: Context, result: Any) -> dict[str, Any] | None:
-        """Numbers for ``<stage>.json`` once the store is complete; ``result`` is what ``open`` gives."""
+        """Numbers for ``<stage>.json`` once the store is complete; ``result`` is what ``open`` returns."""
         return None
 
     def skeleton(self, context: Context) -> Any:
@@ -208,7 +208,7 @@ class ReducedStage(Stage):
 
 
 class UnreadableError(Exception):
-    """A file for people is not of the format that it should be."""
+    """A file for people is not in the format that it should be in."""
 
 
 class OutputStage(Stage):
@@ -218,7 +218,7 @@ class OutputStage(Stage):
 
     def targets(self, name: str) -> Mapping[str, str]:
         """The files or folders that this stage, called ``name``, writes, by the option that chooses each; relative to
-        the run folder. They are checked against everything else that a run writes, so leave none out that a user names.
+        the run folder. They are checked against everything else that a run writes, so include all that a user names.
         """
         return {}
 
@@ -228,17 +228,17 @@ class OutputStage(Stage):
         return False
 
     def made_for(self, path: Path) -> str | None:
-        """The fingerprint inside a file that was written, as far as its format keeps one.
+        """The fingerprint stored inside a file that was written, where its format keeps one.
 
         Raises
         ------
         UnreadableError
-            The file is not whole.
+            The file is incomplete.
         """
         return None
 
     def write(self, context: Context) -> list[Path]:
-        """Write the files, each complete or not there, and return their paths."""
+        """Write the files, each complete or absent, and return their paths."""
         raise NotImplementedError
 
     def skeleton(self, context: Context) -> None:

@@ -1,4 +1,4 @@
-"""Targets and references as a config writes them, and what becomes of them for a block of samples."""
+"""Targets and references as written in a config, and as resolved for a block of samples."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Polygon(BaseModel):
 
 
 class Point(BaseModel):
-    """A place in degrees; its nearest cell counts, which must reach it."""
+    """A place in degrees; its nearest cell is taken, and must contain it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -61,26 +61,26 @@ class Place(BaseModel):
     )
     polygon: Polygon | None = Field(None, description="`{lat: [...], lon: [...]}`, corners in order.")
     mask: Annotated[str | None, InputPath()] = Field(
-        None, description="NetCDF file with a mask, on this or another grid (nearest cell); not zero is inside."
+        None, description="NetCDF file with a mask, on this or another grid (nearest cell); nonzero means inside."
     )
     variable: str | None = Field(None, description="Variable of the mask, where its file has several.")
     point: Point | None = Field(
-        None, description="`{lat: 40, lon: 260}`, the nearest cell; outside the grid it is an error."
+        None, description="`{lat: 40, lon: 260}`: the nearest cell; outside the grid is an error."
     )
     pixels: Annotated[str | None, Reference("pixels")] = Field(
-        None, description="Stage `select.pixels`: pixels of each sample; several of them are several targets."
+        None, description="A `select.pixels` stage: pixels of each sample; several pixels are several targets."
     )
     channel: int | str | None = Field(None, description="Output channel, by name or number, where there are several.")
     step: int | None = Field(None, description="Time step of the output, where it has several.")
     reduce: Literal["mean", "sum"] = Field(
-        "mean", description="Whether the area weighted mean or the sum of a box, polygon or mask is explained."
+        "mean", description="Whether the area-weighted mean or the sum of a box, polygon or mask is explained."
     )
 
     @model_validator(mode="after")
     def _one_place(self) -> Place:
         given = [name for name in PLACES if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError(f"give one of {', '.join(PLACES)}; found {', '.join(given) or 'none'}")
+            raise ValueError(f"give exactly one of {', '.join(PLACES)}, not {', '.join(given) or 'none'}")
         return self
 
 
@@ -98,7 +98,7 @@ class Compared(BaseModel):
     @model_validator(mode="after")
     def _one_reference(self) -> Compared:
         if sum(given is not None for given in (self.value, self.climatology, self.sample)) != 1:
-            raise ValueError("give one of value, climatology, sample")
+            raise ValueError("give exactly one of value, climatology, sample")
         return self
 
 
@@ -116,7 +116,7 @@ class Resolved:
 
     @property
     def asked(self) -> Any:
-        """A list where there are several, else the target itself."""
+        """A list where there are several targets, else the target itself."""
         return self.targets if self.several else self.targets[0]
 
     def without_missing(self, found: xr.Dataset) -> xr.Dataset:
@@ -140,7 +140,7 @@ class Resolved:
 
 
 def targets_in(target: Targets) -> list[Any]:
-    """The targets one by one. A list of numbers is one index; it comes as a tuple."""
+    """The targets one by one. A list of numbers is one index, given as a tuple."""
     if not isinstance(target, list):
         return [target]
     if all(isinstance(item, int) for item in target):
@@ -155,7 +155,7 @@ def names_of(target: Targets, context: Context) -> list[str]:
         if isinstance(item, Place) and item.pixels is not None:
             names += [f"{item.pixels} {rank}" for rank in range(_pixels(context, option).sizes["pixel"])]
         elif isinstance(item, Place):
-            names.append(json.dumps(_told(item)))
+            names.append(json.dumps(_options_of(item)))
         else:
             names.append(str(list(item) if isinstance(item, tuple) else item))
     return names
@@ -163,13 +163,13 @@ def names_of(target: Targets, context: Context) -> list[str]:
 
 def described(target: Targets) -> str:
     """The targets as text for the attributes of a store, files by name only."""
-    told = [_told(item) if isinstance(item, Place) else item for item in targets_in(target)]
-    return json.dumps(told if isinstance(target, list) and len(told) == len(target) else told[0])
+    items = [_options_of(item) if isinstance(item, Place) else item for item in targets_in(target)]
+    return json.dumps(items if isinstance(target, list) and len(items) == len(target) else items[0])
 
 
-def _told(item: Place) -> dict[str, Any]:
-    told = item.model_dump(mode="json", exclude_defaults=True)
-    return told | ({"mask": PurePath(item.mask).name} if item.mask is not None else {})
+def _options_of(item: Place) -> dict[str, Any]:
+    options = item.model_dump(mode="json", exclude_defaults=True)
+    return options | ({"mask": PurePath(item.mask).name} if item.mask is not None else {})
 
 
 def resolved(target: Targets, context: Context, samples: xr.Dataset, network: int) -> Resolved:
@@ -193,7 +193,7 @@ def resolved(target: Targets, context: Context, samples: xr.Dataset, network: in
         pixels = _pixels(context, option).isel(network=network, missing_dims="ignore")
         places = pixels.indexes["sample"].get_indexer(samples["sample"].values)
         if (places < 0).any():
-            raise OptionError("the pixels are not of these samples", option=f"{option}.pixels")
+            raise OptionError("the pixels were not selected in these samples", option=f"{option}.pixels")
         rows, columns = (pixels[name].values[places] for name in ("row", "column"))
         for rank in range(rows.shape[1]):
             cells = np.stack([rows[:, rank], columns[:, rank]], axis=1)

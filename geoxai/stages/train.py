@@ -32,28 +32,28 @@ Penalty = Annotated[float, Field(ge=0)]
 
 
 class EarlyStopping(BaseModel):
-    """Stop when the validation loss no longer falls, and keep the best weights."""
+    """Stop when the validation loss stops falling, and keep the best weights."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     patience: int = Field(10, ge=1, description="Epochs without a lower validation loss before training stops.")
-    min_delta: float = Field(0.0, ge=0, description="A fall of the loss by no more than this does not count.")
+    min_delta: float = Field(0.0, ge=0, description="A drop in the loss of no more than this does not count.")
 
 
 class Train(StoredStage):
     """Train a built-in network on the training samples, once or from several seeds.
 
-    The samples decide the task: classes, one value, or images. Networks work inside with latitude ascending and, on a
+    The samples decide the task: classes, one value, or images. Internally networks have latitude ascending and, on a
     global grid, longitude 0 to 360, so that the way the data are stored does not change what is learnt. Values and
-    images are standardised while training and the scaling is folded into the last layer, so that outputs are in target
+    images are standardised for training, and the scaling is folded into the last layer, so that outputs are in target
     units.
 
-    Weights are in `<stage>/network-<i>.pt` (state dicts). `<stage>.zarr` has loss curves, and what the networks learned
-    from: grid, scaling, channels and their units, classes. Other samples must be like that to be predicted or
-    explained; classes, channels and orientation are matched by name. Scores per network and split, beside a linear
-    model and the majority class or the climatology, are in `<stage>.json`. A training that is killed goes on from its
-    last checkpoint and ends with the same weights. With `seeds` above 1 every later result has a dim `network`; network
-    i uses the run's seed + i.
+    Weights are in `<stage>/network-<i>.pt` (state dicts). `<stage>.zarr` has loss curves, and what the networks learnt
+    from: grid, scaling, channels and their units, classes. Other samples must match these to be predicted or explained;
+    classes, channels and orientation are matched by name. Scores per network and split, beside a linear model and the
+    majority class or the climatology, are in `<stage>.json`. A training that was killed goes on from its last
+    checkpoint and ends with the same weights. With `seeds` above 1 every later result has a dim `network`; network i
+    uses the run's seed + i.
     """
 
     use: ClassVar[str] = "train"
@@ -73,7 +73,7 @@ network:
     )
     architecture: Architecture = Field(
         default_factory=lambda: Architecture.model_validate({"mlp": {}}),
-        description="One of mlp, cnn, unet with its options: `{mlp: {hidden: [8, 8]}}`.",
+        description="One of mlp, cnn and unet, with its options: `{mlp: {hidden: [8, 8]}}`.",
     )
     target: Literal["class", "value", "image"] | None = Field(
         None,
@@ -91,27 +91,24 @@ network:
     init: Literal["default", "he", "glorot"] = Field(
         "he",
         description="Initial weights: he (normal, variance 2 / inputs), glorot (uniform, variance 2 / (inputs + "
-        "outputs)), "
-        "both with biases 0, or torch's default.",
+        "outputs)), both with biases 0, or torch's default.",
     )
     l2: Penalty | dict[LayerName, Penalty] = Field(
         0.0,
         description="Ridge: l2 * sum(w^2) over a layer's weights (not biases) is added to the loss; torch's "
-        "weight_decay is twice that. "
-        "One number for all layers, or by layer: `{first: 25, second: 0.01, last: 0, all: 1e-4}`, where `all` means "
-        "those not named.",
+        "weight_decay is twice l2. One number for all layers, or by layer: `{first: 25, second: 0.01, last: 0, all: "
+        "1e-4}`, where `all` means the layers not named.",
     )
     class_weights: Literal["balanced"] | dict[str, Annotated[float, Field(gt=0)]] | None = Field(
         None,
         description=(
-            "Weight of each class in the loss: `balanced` (inverse of how often it occurs in training), or "
-            "class: weight."
+            "Weight of each class in the loss: `balanced` (the inverse of its frequency in training), or class: weight."
         ),
     )
     early_stopping: EarlyStopping | None = Field(
-        None, description="Stop early by the loss on the validation split, which must exist. Default: train all epochs."
+        None, description="Stop early on the loss of the validation split, which must exist. Default: train all epochs."
     )
-    seeds: int = Field(1, ge=1, description="Number of networks trained alike from different seeds.")
+    seeds: int = Field(1, ge=1, description="Number of networks, trained in the same way from different seeds.")
     checkpoint_every: int = Field(10, ge=1, description="Epochs between checkpoints.")
 
     def skeleton(self, context: Context) -> Networks:
@@ -150,7 +147,7 @@ network:
         return Layout(self._with_origin(context, template), "network", 1)
 
     def _with_origin(self, context: Context, template: xr.Dataset) -> xr.Dataset:
-        """The store with what the networks learn from: grid, scaling, channels, classes and units of targets."""
+        """The store, with what the networks learn from: grid, scaling, channels, classes and units of targets."""
         from geoxai.models.origin import stored_origin
 
         networks = self.skeleton(context)
@@ -189,7 +186,7 @@ network:
             path = weights_path(context, i)
             if not path.is_file():
                 raise GeoxaiError(
-                    f"the weights {path} are gone, though the training is complete",
+                    f"the weights {path} are missing, though the training is complete",
                     fix=f"train again with --force {context.stage}",
                 )
             module.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
@@ -293,7 +290,7 @@ network:
         return tuple((len(targets) / (len(classes) * counts)).tolist())
 
     def _initial(self, context: Context, samples: xr.Dataset, i: int) -> tuple[nn.Module, torch.Generator]:
-        """Network ``i`` before training, and the generator that goes on to order its batches."""
+        """Network ``i`` before training, and the generator that then orders its batches."""
         import torch
 
         from geoxai.models.architectures import build
@@ -349,7 +346,7 @@ network:
         )
 
     def _check(self, samples: xr.Dataset, module: nn.Module) -> None:
-        """What can be wrong with the options before anything is trained."""
+        """Check what can be wrong with the options before anything is trained."""
         from geoxai.models.examples import SPLITS, classes_of, task_of
         from geoxai.models.training import penalised_weights
 
@@ -372,7 +369,7 @@ network:
             )
 
     def _check_splits(self, samples: xr.Dataset, splits: dict[str, Any]) -> None:
-        """What only the values tell: training samples there are, of every class."""
+        """Check what only the values show: that there are training samples of every class."""
         if "train" not in splits:
             raise GeoxaiError(
                 "no sample of the train split has a target",
@@ -394,7 +391,7 @@ network:
 
 
 def weights_path(context: Context, i: int) -> Path:
-    """Where the weights of network ``i`` stand."""
+    """Where the weights of network ``i`` are stored."""
     return context.folder / f"network-{i}.pt"
 
 

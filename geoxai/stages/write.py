@@ -23,7 +23,7 @@ _WRITTEN_BY, _FINGERPRINT, _EXPERIMENT = "written_by", "written_fingerprint", "w
 
 
 class _Write(OutputStage):
-    """What both formats share: which stages, where to, and that a file is whole or not there."""
+    """What both formats share: which stages, where to, and that a file is either complete or absent."""
 
     suffix: ClassVar[str]
 
@@ -35,8 +35,7 @@ class _Write(OutputStage):
     )
     outside: bool = Field(
         False,
-        description="Allow a `path` outside `output.dir`. A file there that another experiment has written is not "
-        "replaced.",
+        description="Allow a `path` outside `output.dir`. A file there that another experiment wrote is not replaced.",
     )
 
     def targets(self, name: str) -> Mapping[str, str]:
@@ -51,7 +50,7 @@ class _Write(OutputStage):
         target = self._target(context)
         if target.suffix != self.suffix:
             raise OptionError(
-                f"path {str(target)!r} does not end in {self.suffix}, as what {self.use} writes does",
+                f"path {str(target)!r} does not end in {self.suffix}, which {self.use} writes",
                 fix=f"write {target.with_suffix(self.suffix).name}",
                 option="path",
             )
@@ -104,7 +103,7 @@ class _Write(OutputStage):
         return [target]
 
     def _marks(self, context: Context) -> dict[str, str]:
-        """Attributes by which a file is known again; the experiment only where those of others may be."""
+        """Attributes by which a file is recognised; the experiment only where other experiments may write."""
         from geoxai import __version__
 
         marks = {_WRITTEN_BY: f"geoxai {__version__}", _FINGERPRINT: context.fingerprint}
@@ -135,9 +134,9 @@ class _Write(OutputStage):
 class WriteZarr(_Write):
     """One Zarr store of one or several stages.
 
-    One stage makes a flat store, several make one group each, named after the stages. The store is format 3 with CF
-    attributes, opened by `xarray.open_zarr(path)` or `xarray.open_datatree(path, engine="zarr")`. It is written
-    chunk by chunk, and appears under its name when it is whole.
+    One stage makes a flat store, several make one group each, named after the stages. The store is in format 3 with CF
+    attributes; open it with `xarray.open_zarr(path)` or `xarray.open_datatree(path, engine="zarr")`. It is written
+    chunk by chunk, and appears under its name when it is complete.
     """
 
     use: ClassVar[str] = "write.zarr"
@@ -168,15 +167,15 @@ class WriteZarr(_Write):
 class WriteNetcdf(_Write):
     """One NetCDF-4 file of one or several stages, compressed.
 
-    One stage makes a flat file, several make one group each, named after the stages. CF attributes; the file is written
-    chunk by chunk, and appears under its name when it is whole.
+    One stage makes a flat file, several make one group each, named after the stages. The file has CF attributes; it is
+    written chunk by chunk, and appears under its name when it is complete.
     """
 
     use: ClassVar[str] = "write.netcdf"
     example: ClassVar[str] = "file: {use: write.netcdf, from: composite, path: composite.nc}"
     suffix: ClassVar[str] = ".nc"
 
-    compression: int = Field(4, ge=0, le=9, description="Level of zlib; 0 stores plainly.")
+    compression: int = Field(4, ge=0, le=9, description="Level of zlib; 0 does not compress.")
 
     def _marks_in(self, target: Path) -> Mapping[str, Any] | None:
         import netCDF4

@@ -65,8 +65,8 @@ def test_bounds_reach_the_shares_of_a_composite_and_units_are_not_made_up(tmp_pa
     expected = (sine[1] - sine[0]) * 50 / ((sine[3] - sine[2]) * 120)
     assert entry["regions"]["nino34"]["area_share"] == pytest.approx(expected)
     told = read_json(tmp_path / "run" / "run.json")["warnings"]
-    assert sum("no units are known of tas" in warning for warning in told) == 1
-    assert sum("region arctic has no cell of the maps" in warning for warning in told) == 1
+    assert sum("tas: the units are not known" in warning for warning in told) == 1
+    assert sum("region arctic contains no cell of the maps" in warning for warning in told) == 1
 
 
 @pytest.mark.slow

@@ -48,7 +48,7 @@ def test_one_of_several_values_of_a_network_is_explained(folder):
     np.testing.assert_allclose(found["relevance"].squeeze("channel").values, expected(folder), rtol=1e-4, atol=1e-6)
     beyond = geoxai_("plan", "c.yaml", "--set", "stages.relevance.target=3")
     assert beyond.exit_code == 2
-    assert "target 3 is outside of the network's output, which has 3 values per sample" in beyond.output
+    assert "target 3 is outside the network's output, which has 3 values per sample" in beyond.output
     planned = geoxai_("plan", "c.yaml", "--set", "stages.predictions={use: predict}")
     assert planned.exit_code == 2
     assert "3 values per sample; these can be explained (target: 0, 1, ...) but not stored" in planned.output

@@ -285,7 +285,7 @@ def test_mistakes_are_told_before_anything_is_computed(config, samples, network,
     ("inputs", "words"),
     [
         ("{only: [sst]}", "a single one is a list of stages"),
-        ("{a-b: [sst], c: [slp]}", "'a-b' is no name for an input"),
+        ("{a-b: [sst], c: [slp]}", "'a-b' cannot be the name of an input"),
         ("{a: [sst], b: [slpp]}", "there is no stage 'slpp'"),
     ],
 )

@@ -65,7 +65,7 @@ def advice(fit: list[int] | None, split: dict) -> list[str]:
 def test_a_fit_that_meets_the_test_years_is_warned_of() -> None:
     assert advice([1951, 1985], {"train": [1951, 1985], "test": [1990, 2000]}) == []
     (message,) = advice([1951, 1991], {"train": [1951, 1985], "test": [[1990, 1992], [1995, 1999]]})
-    assert message.endswith("meets the test years of 'samples' (2 years from 1990 to 1991)")
+    assert message.endswith("overlaps the test years of 'samples' (2 years from 1990 to 1991)")
     assert len(advice(None, {"train": [1951, 1985], "validation": [1987, 1988], "test": [1990, 2000]})) == 2
 
 
@@ -74,4 +74,4 @@ def test_the_warning_stays_where_inputs_are_named(inputs: dict[str, str | list[s
     stages = config([1951, 1991], {"train": [1951, 1985], "test": [1990, 1992]})
     stages["samples"] = Samples.model_validate({"inputs": inputs, "split": {"test": [1990, 1992]}})
     (found,) = stages["anomaly"].advise("anomaly", stages)
-    assert "meets the test years of 'samples'" in found[1]
+    assert "overlaps the test years of 'samples'" in found[1]

@@ -222,7 +222,7 @@ def test_a_region_without_a_cell_of_the_maps_is_warned_of(tmp_path, caplog):
     relevance, samples = stores(networks=1)
     stage, context, result = build(tmp_path, relevance, samples, regions=["arctic"])
     numbers = stage.summarise(context, result)["classes"]["el_nino"]["regions"]["arctic"]
-    assert "region arctic has no cell of the maps" in caplog.text
+    assert "region arctic contains no cell of the maps" in caplog.text
     assert numbers["cell_share"] == 0
 
 
@@ -234,7 +234,7 @@ def test_summary_lists_networks(tmp_path):
     assert isinstance(shares["cell_share"], float)
 
 
-def test_maps_left_out_are_told(tmp_path, caplog):
+def test_maps_left_out_are_reported(tmp_path, caplog):
     relevance, _ = stores()
     relevance["relevance"] = relevance["relevance"].where(relevance["network"] == 0, 0)
     stage, context, result = build(tmp_path, relevance, where="all")
@@ -311,7 +311,7 @@ def test_effective_numbers_lie_between_events_and_samples(tmp_path):
         ({"normalize": "maximum"}, ValidationError, "max"),
     ],
 )
-def test_mistakes_are_told_before_anything_is_computed(tmp_path, options, error, message):
+def test_mistakes_are_reported_before_anything_is_computed(tmp_path, options, error, message):
     relevance, samples = stores()
     with pytest.raises(error, match=message):
         Composite(**options).skeleton(Context("composite", tmp_path, {"from": relevance, "samples": samples}))
@@ -333,5 +333,5 @@ def test_variables_say_what_they_hold(tmp_path):
 
 def test_relevance_of_other_samples_is_refused(tmp_path):
     relevance, samples = stores()
-    with pytest.raises(OptionError, match="not of these samples"):
+    with pytest.raises(OptionError, match="not computed from these samples"):
         build(tmp_path, relevance, samples.isel(sample=slice(0, 20)))

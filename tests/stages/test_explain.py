@@ -84,7 +84,7 @@ def build(tmp_path, stage, data, model):
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_relevance_stands_on_the_inputs_and_the_account_closes(tmp_path, count):
+def test_relevance_is_on_the_grid_of_the_inputs_and_the_account_closes(tmp_path, count):
     data = samples()
     store = build(tmp_path, Lrp(rules="epsilon", target="el_nino", score="logit"), data, networks(count))
     assert store["relevance"].dims == (("network",) if count > 1 else ()) + data["inputs"].dims
@@ -173,7 +173,7 @@ def test_a_fixed_batch_is_filled_up(tmp_path):
 
 def test_regression_needs_its_output_named(tmp_path):
     model = networks(task="regression", outputs=1, units="degC")
-    with pytest.raises(OptionError, match="one of classifiers, the network gives values") as error:
+    with pytest.raises(OptionError, match="for classifiers, but the network gives values") as error:
         build(tmp_path, Lrp(), samples(), model)
     assert error.value.option == "target"
     store = build(tmp_path, Lrp(target=0, rules="epsilon"), samples(), model)
@@ -199,12 +199,12 @@ def test_rules_are_checked_without_a_network(rules, message):
     ("stage", "message"),
     [
         (Lrp(target="el_ninio"), "unknown target 'el_ninio'; did you mean 'el_nino'"),
-        (Lrp(subset="validation"), "no sample is in the split 'validation'"),
+        (Lrp(subset="validation"), "there is no sample in the split 'validation'"),
         (Lrp(target=[0, 7]), "outside of one sample"),
         (Lrp(target=3), "outside of one sample"),
     ],
 )
-def test_mistakes_are_told_before_anything_is_computed(tmp_path, stage, message):
+def test_mistakes_are_reported_before_anything_is_computed(tmp_path, stage, message):
     with pytest.raises(OptionError, match=message):
         stage.skeleton(Context("relevance", tmp_path, {"from": samples(), "model": networks()}))
 

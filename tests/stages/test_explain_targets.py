@@ -215,13 +215,13 @@ def test_the_window_changes_nothing(tmp_path):
         (Lrp(target=[0, 1, 1], layers=["three"]), "unknown layer 'three'"),
     ],
 )
-def test_mistakes_are_told_before_anything_is_computed(tmp_path, stage, message):
+def test_mistakes_are_reported_before_anything_is_computed(tmp_path, stage, message):
     with pytest.raises(OptionError, match=message):
         stage.skeleton(context(tmp_path, from_=data(), model=image_networks()))
 
 
 def test_places_are_checked_when_read():
-    with pytest.raises(ValueError, match="give one of box"):
+    with pytest.raises(ValueError, match="give exactly one of box"):
         Place(box="tropics", point={"lat": 1, "lon": 2})
     for point, message in (({"lat": 95, "lon": 0}, "beyond a pole"), ({"lat": 0, "lon": 999}, "more than a turn away")):
         with pytest.raises(ValueError, match=message):
@@ -230,7 +230,7 @@ def test_places_are_checked_when_read():
         Place(box={"lat": [80, 95], "lon": [0, 10]})
     with pytest.raises(ValueError, match="give south first"):
         Place(box={"lat": [10, -10], "lon": [0, 10]})
-    with pytest.raises(ValueError, match="give one of value"):
+    with pytest.raises(ValueError, match="give exactly one of value"):
         Lrp(target=0, reference={"value": 1, "sample": 2})
 
 

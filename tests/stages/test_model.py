@@ -150,7 +150,7 @@ def test_torchscript_is_refused_with_the_way_out(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["net.pt2", "net.pt", "net.h5"])
-def test_a_file_that_is_no_network_is_unreadable(tmp_path, name):
+def test_a_file_that_is_not_a_network_is_unreadable(tmp_path, name):
     if name == "net.h5":
         pytest.importorskip("keras")
     (tmp_path / name).write_bytes(b"not a network at all")
@@ -178,7 +178,7 @@ def test_a_file_of_another_name_is_not_guessed_at(tmp_path):
         ({"scaling": {"sst": {"factor": 2}, "slp": {}, "tas": {}}}, None, "scaling.tas", "tas"),
     ],
 )
-def test_a_network_that_does_not_fit_its_samples_is_told_while_planning(tmp_path, options, change, option, told):
+def test_a_network_that_does_not_fit_its_samples_is_reported_while_planning(tmp_path, options, change, option, told):
     data = samples() if change is None else change(samples())
     stage = Model(path=exported(Signal(), tmp_path / "net.pt2"), **options)
     with pytest.raises(OptionError, match=told) as error:
@@ -237,7 +237,7 @@ def test_reference_predictions_are_compared_sample_by_sample(tmp_path, form):
     assert error.value.option == "expect.predictions"
 
 
-def test_a_file_about_other_samples_is_told(tmp_path):
+def test_a_file_for_other_samples_is_reported(tmp_path):
     np.save(tmp_path / "all.npy", np.zeros(120))
     stage = Model(path=exported(Signal(), tmp_path / "net.pt2"), expect={"predictions": str(tmp_path / "all.npy")})
     with pytest.raises(InputError, match="120 samples, the network was run on 30"):

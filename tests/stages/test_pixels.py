@@ -83,7 +83,7 @@ def test_conditions_on_samples(tmp_path):
     np.testing.assert_array_equal((store["row"] >= 0).values[:, 0], truth["split"].values == 0)
 
 
-def test_a_condition_that_no_pixel_meets_is_told(tmp_path, caplog):
+def test_a_condition_that_no_pixel_meets_is_reported(tmp_path, caplog):
     truth = samples(4, kind="image")
     where = context(tmp_path, "peaks", from_=predictions(truth), samples=truth)
     for condition, told in (
@@ -111,7 +111,7 @@ def test_mistakes(tmp_path):
         SelectPixels(by="target").skeleton(context(tmp_path, from_=images))
     with pytest.raises(OptionError, match="unknown variable 'predicton'"):
         SelectPixels(where="predicton > 1").compute(context(tmp_path, from_=images), 0, 2)
-    with pytest.raises(OptionError, match="no images"):
+    with pytest.raises(OptionError, match="not images"):
         SelectPixels().skeleton(context(tmp_path, from_=images.isel(target_channel=0, lat=0, lon=0, drop=True)))
 
 

@@ -77,7 +77,7 @@ def test_networks_are_averaged_and_cases_counted(composite, tmp_path, drawn):
     assert field["n"].values.tolist() == [7, 5]
 
 
-def test_a_panel_tells_the_cases_of_its_own_target_class_and_network(tmp_path, monkeypatch):
+def test_a_panel_names_the_cases_of_its_own_target_class_and_network(tmp_path, monkeypatch):
     figures = []
     monkeypatch.setattr(geoxai.plotting.maps, "save_figure", lambda figure, *_: figures.append(figure))
     dims = ("network", "target", "class", "channel", "lat", "lon")
@@ -144,11 +144,11 @@ def test_contours_are_matched_by_month_in_every_calendar(relevance, tmp_path, dr
 def test_contours_that_lack_a_time_are_refused(relevance, tmp_path):
     early = xr.Dataset({"sst": relevance["relevance"].isel(channel=0, drop=True).swap_dims(sample="time")[:3]})
     stage = Maps.model_validate({"contours": {"from": "anomaly", "variable": "sst"}})
-    with pytest.raises(OptionError, match="the contours have no time 1998-04-01, which the maps have"):
+    with pytest.raises(OptionError, match="the maps have the time 1998-04-01, but the contours do not"):
         stage.write(Context("maps", tmp_path, {"from": relevance, "contours.from": early}))
 
 
-def test_an_absent_time_is_told_with_the_range_there_is(relevance, tmp_path):
+def test_an_absent_time_is_reported_with_the_known_range(relevance, tmp_path):
     time = xr.date_range("1998-01", periods=20, freq="MS")
     long = xr.Dataset({"sst": (("time", "lat", "lon"), np.zeros((20, 9, 18)))}, {"time": time, "lat": LAT, "lon": LON})
     with pytest.raises(OptionError, match=r"time has no 1971-01: it runs from 1998-01-01 to 1999-08-01$"):
@@ -192,7 +192,7 @@ def test_names_are_checked_before_anything_is_computed(composite, tmp_path, opti
     assert error.value.option == option
 
 
-def test_an_absent_value_is_told_with_those_there_are(composite, tmp_path):
+def test_an_absent_value_is_reported_with_the_known_ones(composite, tmp_path):
     with pytest.raises(OptionError, match="there are: el_nino, la_nina"):
         Maps(select={"class": "neutral"}).write(Context("maps", tmp_path, {"from": composite}))
 
@@ -273,7 +273,7 @@ def test_a_third_dim_gives_several_figures(targets, tmp_path, drawn):
         ({"networks": "each"}, r"network \(2\), target \(2\), class \(2\), channel \(3\)"),
     ],
 )
-def test_more_dims_than_can_be_drawn_are_told_while_planning(targets, tmp_path, options, words):
+def test_more_dims_than_can_be_drawn_are_reported_while_planning(targets, tmp_path, options, words):
     networks = xr.concat([targets, targets], "network")
     with pytest.raises(OptionError, match=words) as error:
         Maps.model_validate(options).skeleton(Context("maps", tmp_path, {"from": networks}))
@@ -284,7 +284,7 @@ def test_more_dims_than_can_be_drawn_are_told_while_planning(targets, tmp_path, 
     assert chosen.write(Context("maps", tmp_path, {"from": networks}))
 
 
-def test_what_was_selected_is_told_once_over_several_panels(relevance, tmp_path, drawn):
+def test_what_was_selected_is_reported_once_over_several_panels(relevance, tmp_path, drawn):
     two = xr.concat([relevance[["relevance"]]] * 2, xr.DataArray(["sst", "slp"], dims="channel", name="channel"))
     Maps(select={"time": "1998-03"}).write(Context("maps", tmp_path, {"from": two}))
     Maps(select={"time": "1998-03"}).write(Context("maps", tmp_path, {"from": relevance}))

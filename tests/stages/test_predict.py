@@ -47,7 +47,7 @@ def test_a_single_network_has_no_network_dim(tmp_path):
     assert result["probability"].dims == ("sample", "class")
 
 
-def test_true_values_stand_beside_predicted_ones(tmp_path):
+def test_true_values_are_beside_predicted_ones(tmp_path):
     import torch
 
     class Value(torch.nn.Module):
@@ -131,7 +131,7 @@ def test_scores_without_a_split_are_of_all_samples(tmp_path):
         assert scores["all"]["samples"] == data.sizes["sample"]
 
 
-def test_samples_a_network_does_not_take_are_told_while_planning(tmp_path):
+def test_samples_a_network_does_not_take_are_reported_while_planning(tmp_path):
     small = samples().isel(lat=slice(0, 4))
     with pytest.raises(OptionError, match=r"4 lat.*8 lon"):
         Predict().skeleton(context(tmp_path, from_=small, model=networks(Signal())))

@@ -59,7 +59,7 @@ class Odd(CropRegion):
     [
         ("mine", "nowhere:Mine", "the stage 'mine' .nowhere:Mine. is left out: ModuleNotFoundError"),
         ("mine", InputError, "it is not a Stage class"),
-        ("mine", CropRegion, "it has 'region' as its `use`, its entry point is called 'mine'"),
+        ("mine", CropRegion, "it has 'region' as its `use`, but its entry point is called 'mine'"),
         ("mine", Unnamed, "it has no `use`"),
         ("odd", Odd, "it gives 'soup', which is not a kind\n  fix: the kinds are: grid, labels"),
         ("load_netcdf", LoadNetcdf, "there is a stage 'load.netcdf' already"),

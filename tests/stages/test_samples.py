@@ -152,7 +152,7 @@ def test_target_maps_may_miss_land_but_not_more_than_declared(tmp_path):
     assert make(gap, missing="varying")["target"].isnull().sum() == 1
 
 
-def test_labels_that_name_no_class_of_any_time_are_told(tmp_path):
+def test_labels_that_name_no_class_of_any_time_are_reported(tmp_path):
     table = labels()
     table["label"][:] = -1
     with pytest.raises(OptionError, match="none of the 96 times of the inputs has a label of class"):
@@ -315,7 +315,7 @@ def test_splits_that_touch_are_advised_against():
     assert not list(Samples(split=SPLIT | {"validation": [2004, 2004], "train": [2000, 2002]}).advise("samples", {}))
 
 
-def test_a_class_without_training_samples_is_told(tmp_path, caplog):
+def test_a_class_without_training_samples_is_reported(tmp_path, caplog):
     table = labels()
     table["label"] = table["label"].where(table["time"].dt.year > 2003, 5)
     with caplog.at_level(logging.WARNING):
@@ -390,7 +390,7 @@ def test_no_units_are_made_up(tmp_path, caplog):
         store = build(tmp_path, {"inputs": [a, b], "labels": labels()}, labels="l", split=SPLIT)
     assert "units" not in store.coords
     assert [r.message for r in caplog.records].count(
-        "no units are known of sst, slp, and none are written; file_units of load.netcdf states them"
+        "sst, slp: the units are not known, and none are written; state them with file_units of load.netcdf"
     ) == 1
     (tmp_path / "one").mkdir()
     store = build(tmp_path / "one", {"inputs": [a, grid(name="slp")], "labels": labels()}, labels="l", split=SPLIT)

@@ -28,7 +28,7 @@ def same(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
-def test_an_mlp_learns_and_its_scores_stand_beside_the_baselines(tmp_path):
+def test_an_mlp_learns_and_its_scores_are_beside_the_baselines(tmp_path):
     data = stored(samples(800), tmp_path / "samples.zarr")
     stage = Train(architecture={"mlp": {"hidden": [8]}}, seeds=2, l2={"first": 0.01}, epochs=20, learning_rate=0.01)
     where = context(tmp_path, "network", seed=5, from_=data)
@@ -232,7 +232,7 @@ def test_balanced_class_weights_make_rare_classes_count(tmp_path):
         ({"architecture": {"cnn": {"kernel": 4}}}, "class", "architecture.cnn"),
     ],
 )
-def test_options_that_do_not_fit_the_samples_are_told_before_anything_is_computed(tmp_path, options, kind, option):
+def test_options_that_do_not_fit_the_samples_are_reported_before_anything_is_computed(tmp_path, options, kind, option):
     with pytest.raises(OptionError) as error:
         Train(**options).skeleton(context(tmp_path, from_=samples(kind=kind)))
     assert error.value.option == option
@@ -271,18 +271,18 @@ def test_a_training_that_diverges_says_so(tmp_path):
         stage.compute(context(tmp_path, from_=samples()), 0, 1)
 
 
-def test_without_a_split_all_samples_train_and_the_user_is_told(tmp_path, caplog):
+def test_without_a_split_all_samples_train_and_the_user_is_reported(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         Train(epochs=1).compute(context(tmp_path, from_=samples(split=False)), 0, 1)
     assert "no split" in caplog.text
 
 
-def test_lost_weights_are_told(tmp_path):
+def test_lost_weights_are_reported(tmp_path):
     where = context(tmp_path, "net", from_=samples())
     stage = Train(epochs=1)
     filled(stage, where)
     (where.folder / "network-0.pt").unlink()
-    with pytest.raises(GeoxaiError, match=r"network-0.pt.*gone") as error:
+    with pytest.raises(GeoxaiError, match=r"network-0.pt.*missing") as error:
         stage.open(where)
     assert "--force net" in error.value.fix
 
