@@ -1,4 +1,4 @@
-# make demo: an environment and the embedded example. make test: an environment and the tests, but for the long ones
+# make demo: an environment and the embedded example. make test: an environment and the tests, except the long ones
 # (marked `slow`); make test-all: those too, as in CI.
 # make enso DATA=dir: the El Nino experiment on real sea surface temperature. make peers: second opinions on relevance.
 
@@ -31,8 +31,8 @@ enso: $(STAMP)
 	@echo "open runs/enso/report.html"
 endif
 
-# zennit's own requirements would bring a CUDA torch along: it is installed without them, torchvision stands in for itself
-# in tests/peers.
+# zennit's own requirements would pull in a CUDA build of torch, so it is installed without them; tests/peers has a
+# stand-in for torchvision.
 peers: $(STAMP)
 	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e ".[peers]"
 	$(VENV)/bin/python -m pip install --quiet --no-deps zennit==0.5.1

@@ -1,11 +1,11 @@
-"""Small results of every kind of stage, kept in the repository: they must not move while revisions stay.
+"""Small results of every kind of stage, kept in the repository: they must not change while revisions stay the same.
 
-    python tools/golden.py            makes them again and stores them
-    python tools/golden.py --check    only says what moved
+    python tools/golden.py            computes and stores them again
+    python tools/golden.py --check    only reports what changed
 
-Stored results are computed again where a revision was raised, and only there. So a change that moves numbers raises the
-`revision` of the stage, or that of the library in geoxai/revisions.py; this script refuses to store what moved
-without it, and tests/golden fails.
+Users' results are computed again where a revision was raised, and only there. So a change to the numbers must raise the
+`revision` of the stage, or that of the library in geoxai/revisions.py; this script refuses to store numbers that
+changed without it, and tests/golden fails.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "tests" / "golden"
 RESULTS = FOLDER / "results"
 TOLERANCE = 1e-4  # of the largest value: training and convolutions in float32 differ that little between machines
-ROUNDING = 1e-6  # sums of rounding errors, such as what a stabiliser takes, differ between machines by all they are
+ROUNDING = 1e-6  # sums of rounding errors, such as what a stabiliser takes, differ entirely between machines
 PICKED = 6
 
 
 @dataclass(frozen=True)
 class Result:
-    """What one stage of the experiment gave, and what of its fingerprint decides whether it may move."""
+    """What one stage of the experiment gave, and the part of its fingerprint that decides whether it may change."""
 
     use: str
     code: str
@@ -73,7 +73,7 @@ def computed(folder: Path) -> dict[str, Result]:
 
 
 def save_weights(path: Path, grid: tuple[int, int]) -> None:
-    """Weights of the network that no training has a part in."""
+    """Weights of the network, set without any training."""
     import torch
 
     from geoxai.models.architectures import CNN

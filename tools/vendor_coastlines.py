@@ -26,7 +26,7 @@ RESOLUTIONS = ("110m", "50m")
 def coast_lines(topology: dict[str, Any]) -> list[np.ndarray]:
     """The arcs of a TopoJSON land topology as lines of (lon, lat).
 
-    Land is closed along the date line and around the south pole in the source; those edges are no coast, and are cut
+    Land is closed along the date line and around the south pole in the source; those edges are not coast and are cut
     out, as is any step over more than 180 degrees of longitude.
     """
     lines = []

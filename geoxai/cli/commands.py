@@ -1,4 +1,4 @@
-"""The commands. Each loads a config, calls one function of the layer below, and shows what it says."""
+"""The commands. Each loads a config, calls one function of the layer below, and shows what it returns."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def run(
     ] = None,
     force: Annotated[
         list[str] | None,
-        typer.Option("--force", metavar="STAGE", help="Compute this stage again though it is done. Repeatable."),
+        typer.Option("--force", metavar="STAGE", help="Compute this stage again although it is done. Repeatable."),
     ] = None,
     debug: Debug = False,
 ) -> None:
@@ -74,14 +74,14 @@ def run(
 
         result = pipeline.run(loaded, only=tuple(only or ()), force=tuple(force or ()), debug=debug)
         if result.message:
-            with suppress(OSError):  # what counts is in the run folder
+            with suppress(OSError):  # what matters is in the run folder
                 typer.echo(result.message, err=result.exit_code != 0)
         raise typer.Exit(result.exit_code)
 
 
 @app.command()
 def check(config: ConfigFile, set_: Set = None, debug: Debug = False) -> None:
-    """Check a config: YAML, options, references, files. Reads no data and tells every mistake at once."""
+    """Check a config: YAML, options, references, files. Reads no data and reports all mistakes at once."""
     with plainly(debug):
         loaded = _load(config, set_)
         typer.echo(f"{config}: fine, {len(loaded.stages)} stages: {', '.join(loaded.stages)}")
@@ -104,7 +104,7 @@ def verify(
 ) -> None:
     """Compare every file that a run has stored with what was written, and re-check the accounts of its relevance.
 
-    Changes nothing. Exit codes: 0 all is as it was written, 1 something is damaged, 3 RUN is not the folder of a run.
+    Changes nothing. Exit codes: 0 all is as written, 1 something is damaged, 3 RUN is not the folder of a run.
     """
     with plainly(debug):
         from geoxai import pipeline
@@ -152,12 +152,12 @@ def schema(
 def init(
     name: Annotated[str, typer.Argument(help="Name of the experiment and of its file.")] = "enso",
     template: Annotated[str, typer.Option("--template", help="Which starter to write.")] = "enso",
-    force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
     debug: Debug = False,
 ) -> None:
     """Write a commented config to start from, the schema that editors complete it with, and synthetic data for it.
 
-    Files that are there are left as they are.
+    Existing files are left as they are.
     """
     with plainly(debug):
         from geoxai.cli.starter import write_starter

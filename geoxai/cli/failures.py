@@ -18,8 +18,8 @@ FAILED, INTERRUPTED, TERMINATED = 1, 130, 143
 
 @contextmanager
 def plainly(debug: bool) -> Iterator[None]:
-    """Ends the command with the exit code of whatever is raised inside; with ``debug`` the traceback is shown, and what
-    explains networks checks every operation.
+    """Ends the command with the exit code of whatever is raised inside; with ``debug`` the traceback is shown, and LRP
+    checks every operation.
     """
     try:
         with termination_raised(last=True), checked_nodes() if debug else nullcontext():

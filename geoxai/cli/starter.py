@@ -26,12 +26,12 @@ def templates() -> dict[str, str]:
 def write_starter(name: str, template: str, *, force: bool = False) -> list[Path]:
     """Write ``<name>.yaml``, beside it the JSON Schema that editors read, and synthetic data that it runs on.
 
-    What is there already is left as it is, but for the config and the schema with ``force``. The paths written.
+    Existing files are left as they are, except the config and the schema with ``force``. Returns the paths written.
 
     Raises
     ------
     OptionError
-        The template is unknown, the name cannot be a file's, or the file is there and ``force`` is not given.
+        The template is unknown, the name cannot be a file name, or the file exists and ``force`` is not given.
     """
     known = templates()
     if template not in known:
@@ -40,11 +40,11 @@ def write_starter(name: str, template: str, *, force: bool = False) -> list[Path
     if not re.fullmatch(r"\w[\w.+-]*", target.stem):
         raise OptionError(f"{target.stem!r} cannot be the name of an experiment", fix="use letters, digits, . _ + -")
     if target.exists() and not force:
-        raise OptionError(f"{target} is already there", fix="choose another name, or --force to overwrite it")
+        raise OptionError(f"{target} exists already", fix="choose another name, or use --force to overwrite it")
     if not target.parent.is_dir():
         raise OptionError(f"there is no folder {target.parent}", fix="make it first")
     if DATA.exists() and not DATA.is_dir():
-        raise OptionError(f"{DATA} is a file, and the folder of the data is called so", fix="use another folder")
+        raise OptionError(f"{DATA} is a file, but the folder of the data has that name", fix="use another folder")
     write_text(target, known[template].replace("EXPERIMENT", target.stem))
     schema = target.parent / SCHEMA_FILE
     written = [target]

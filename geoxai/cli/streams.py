@@ -1,4 +1,4 @@
-"""The standard streams of the command line, such that a line that cannot be written ends nothing."""
+"""The standard streams of the command line, made such that a line that cannot be written stops nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A config that can be run: its stages, what each reads, and where everything stands in the file."""
+"""A config that can be run: its stages, what each reads, and where everything is in the file."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Config:
         return dict(marked(self.stages[stage], Reference))
 
     def place(self, dotted: str) -> Place:
-        """Where an option stands (``stages.sst.path``); the nearest thing around it where it was left out."""
+        """Where an option is (``stages.sst.path``); the nearest thing around it where it was left out."""
         path, rest = self._document.find(dotted)
         if rest or (len(path) == 2 and path[0] == "stages"):
             return self._document.key_place(path)

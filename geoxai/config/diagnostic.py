@@ -32,7 +32,7 @@ class Place:
 class Diagnostic:
     """One finding: its place, one sentence, and what to do about it.
 
-    ``exit_code`` is what an error stands for: 2 the config is wrong, 3 a file is missing.
+    ``exit_code`` is the code that an error leads to: 2 the config is wrong, 3 a file is missing.
     """
 
     place: Place

@@ -1,8 +1,8 @@
-"""YAML text to plain data that knows where every key and value stands.
+"""YAML text to plain data, with the position of every key and value.
 
-The dialect is JSON with YAML's looks. Only ``null true false`` and decimal numbers are anything but text: ``1e-3`` is a
-number; ``010``, ``12:30:00``, ``on``, ``no`` and dates are text. Duplicate keys, anchors, tags and second documents are
-errors. Keys are always text.
+The dialect is JSON that looks like YAML. Everything but ``null``, ``true``, ``false`` and decimal numbers is text:
+``1e-3`` is a number; ``010``, ``12:30:00``, ``on``, ``no`` and dates are text. Duplicate keys, anchors, tags and second
+documents are errors. Keys are always text.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Path_ = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Spot:
-    """Where a key and its value stand; ``text`` is a scalar as written, ``quoted`` whether it stood in quotes."""
+    """Where a key and its value are; ``text`` is a scalar as written, ``quoted`` whether it was in quotes."""
 
     key: Place
     value: Place
@@ -64,20 +64,20 @@ class Document:
     unresolved: set[Path_] = field(default_factory=set)
 
     def value_place(self, path: Path_) -> Place:
-        """Where a value stands: its key where it starts a block below the key, the nearest ancestor's where absent."""
+        """Where a value is: its key where it starts a block below the key, the nearest ancestor's where absent."""
         spot = self.spots.get(path)
         if spot is None:
             return self.key_place(path[:-1])
         return spot.value if spot.value.line == spot.key.line else spot.key
 
     def key_place(self, path: Path_) -> Place:
-        """Where a key stands, or that of its nearest ancestor where it is absent."""
+        """Where a key is, or that of its nearest ancestor where it is absent."""
         while path and path not in self.spots:
             path = path[:-1]
         return self.spots[path].key if path else Place(self.file, 1, 1, (self.text.splitlines() or [""])[0])
 
     def find(self, dotted: str) -> tuple[Path_, Path_]:
-        """The path of dotted text as far as it is present, and the keys that are not; keys may hold dots themselves."""
+        """The path of dotted text as far as it exists, and the keys that do not; keys may contain dots themselves."""
         path: Path_ = ()
         rest = tuple(dotted.split("."))
         while rest:
@@ -126,7 +126,7 @@ def dump(data: Any) -> str:
 
 
 def read(path: Path | str) -> Document:
-    """The document in a file; a file that is missing or no text is a finding, not an exception."""
+    """The document in a file; a file that is missing or not text is a finding, not an exception."""
     file = Path(path)
     try:
         text = file.read_bytes().decode("utf-8-sig")
@@ -145,7 +145,7 @@ def read(path: Path | str) -> Document:
 
 
 def parse(text: str, file: str, fixed: Place | None = None) -> Document:
-    """The document in a text; with ``fixed`` every key and value stands at that place (a value from ``--set``)."""
+    """The document in a text; with ``fixed`` every key and value is at that place (a value from ``--set``)."""
     document = Document(file, text)
     lines = text.splitlines()
 
@@ -204,7 +204,7 @@ class _Reading:
             here = self.place(key_node.start_mark)
             if not isinstance(key_node, yaml.ScalarNode) or (key_node.value == "" and key_node.style is None):
                 message = "a key must be a single word or text"
-                fix = 'put text that holds { or [ in quotes, such as "${vars.data}/*.nc"'
+                fix = 'put text that contains { or [ in quotes, such as "${vars.data}/*.nc"'
                 self.document.findings.append(Diagnostic(here, message, fix))
             elif "\0" in key_node.value:
                 self.plain(key_node)
@@ -217,10 +217,10 @@ class _Reading:
         return found
 
     def plain(self, node: yaml.ScalarNode) -> None:
-        """Complain of a NUL, which no file name or text can hold."""
+        """Complain of a NUL, which no file name or text can contain."""
         if "\0" in node.value:
             self.document.findings.append(
-                Diagnostic(self.place(node.start_mark), "this text holds the character NUL", "remove the \\0")
+                Diagnostic(self.place(node.start_mark), "this text contains the character NUL", "remove the \\0")
             )
 
     def scalar(self, node: yaml.ScalarNode, here: Place) -> Any:
@@ -252,7 +252,7 @@ def _explain(error: yaml.MarkedYAMLError, text: str) -> tuple[yaml.Mark, str, st
     if problem == "tag":
         return at, "tags (!) are not used here", "write the plain value"
     if problem == "depth":
-        return at, f"lists and mappings are more than {MAX_DEPTH} deep in each other here", "write it flatter"
+        return at, f"lists and mappings are nested more than {MAX_DEPTH} deep here", "nest them less"
     if "expected a single document" in context or problem == "but found another document":
         return at, "a second YAML document starts here", "keep one experiment per file"
     if "flow" in context and opened is not None:
@@ -271,7 +271,7 @@ def _explain(error: yaml.MarkedYAMLError, text: str) -> tuple[yaml.Mark, str, st
         return (
             at,
             "a second ': ' on one line, or a key indented too far",
-            "put text that holds ': ' in quotes, or align the keys",
+            "put text that contains ': ' in quotes, or align the keys",
         )
     if "but found ']'" in problem or "but found '}'" in problem:
         return at, "this bracket closes nothing", "remove it, or open it first"
@@ -283,20 +283,20 @@ def _explain(error: yaml.MarkedYAMLError, text: str) -> tuple[yaml.Mark, str, st
 
 
 def _explain_brackets(problem: str, opened: yaml.Mark, at: yaml.Mark, text: str) -> tuple[yaml.Mark, str, str | None]:
-    """A list or mapping in brackets that went wrong: never closed (told where it opens), or a comma is missing."""
+    """A list or mapping in brackets that went wrong: never closed (reported where it opens), or a comma missing."""
     unclosed = _unclosed(text)
     if unclosed is not None:
         opened = opened if text[opened.index : opened.index + 1] in ("[", "{") else unclosed
         bracket = text[opened.index]
         return opened, f"this '{bracket}' is never closed", f"close it with '{_CLOSING[bracket]}'"
-    fix = 'text that holds { [ , or } must be in quotes, such as "${vars.data}/*.nc"'
+    fix = 'text that contains { [ , or } must be in quotes, such as "${vars.data}/*.nc"'
     if "expected ','" not in problem:
         return at, "not valid YAML inside these brackets", fix
     return at, f"a ',' or '{_CLOSING[text[opened.index]]}' is missing before this", fix
 
 
 def _unclosed(text: str) -> yaml.Mark | None:
-    """The bracket, outside quotes and comments, that no partner closes: the innermost one at the first mismatch."""
+    """The bracket, outside quotes and comments, that is never closed: the innermost one at the first mismatch."""
     opens: list[yaml.Mark] = []
     try:
         for token in yaml.scan(text, Loader=_Loader):
@@ -308,5 +308,5 @@ def _unclosed(text: str) -> yaml.Mark | None:
                 if _CLOSING[text[last.index]] != text[mark.index]:
                     return last
     except yaml.MarkedYAMLError:
-        pass  # what stopped the scan is told by the parser; the brackets before it still count
+        pass  # the parser reports what stopped the scan; the brackets before it still count
     return opens[-1] if opens else None

@@ -1,4 +1,4 @@
-"""The fixed part of a config: what is about the run."""
+"""The fixed part of a config: the settings of the run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _DEVICE = r"^(auto|cpu|mps|cuda(:\d+)?)$"
 
 def _a_name(name: str | None) -> str | None:
     if name is not None and not re.match(_NAME, name):
-        raise ValueError(f"{name!r} must start with a letter or digit and hold only those, blanks and . + - _")
+        raise ValueError(f"{name!r} must start with a letter or digit and contain only those, spaces and . + - _")
     if name is not None and len(name) > MAX_NAME:
         raise ValueError(f"a name has at most {MAX_NAME} characters, this one has {len(name)}")
     return name
@@ -46,7 +46,7 @@ class Output(BaseModel):
     dir: str = Field(
         default="",
         description="Folder of the run, relative to the current directory: a new one, an empty one, or that of an "
-        "earlier run. Everything a run writes is below it, but for outputs with `outside: true`. Default: runs/<name>.",
+        "earlier run. Everything a run writes is in it, except outputs with `outside: true`. Default: runs/<name>.",
     )
 
 
@@ -60,7 +60,8 @@ class Compute(BaseModel):
         description="serial: one unit after another in this process; local: worker processes on this machine.",
     )
     workers: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
-        default="auto", description="Worker processes; auto: the cores this process may use over threads_per_worker."
+        default="auto",
+        description="Worker processes; auto: the cores this process may use, divided by threads_per_worker.",
     )
     threads_per_worker: int = Field(default=1, ge=1, description="Threads of torch and BLAS in each worker.")
     device: Annotated[str, AfterValidator(_a_device)] = Field(
@@ -70,14 +71,14 @@ class Compute(BaseModel):
     )
     fsync: bool = Field(
         default=True,
-        description="Wait until the files of a unit are on the disk before it counts as done, so that it also outlives "
-        "a loss of power.",
+        description="Wait until the files of a unit are on the disk before it counts as done, so that it also survives "
+        "a power failure.",
     )
     seed: int = Field(default=0, ge=0, description="Seed of everything random: initial weights, shuffling, sampling.")
 
 
 class Envelope(BaseModel):
-    """A geoxai experiment: what is about the run, and a mapping of named stages for what is about the science."""
+    """A geoxai experiment: settings of the run, and a mapping of named stages for the science."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -94,5 +95,5 @@ class Envelope(BaseModel):
     )
     stages: dict[str, Any] = Field(
         min_length=1,
-        description="The stages by name. `use` picks what a stage does; `stages` on the command line lists them.",
+        description="The stages by name. `use` picks what a stage does; `geoxai stages` lists them.",
     )

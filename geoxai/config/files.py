@@ -18,7 +18,7 @@ def is_remote(path: str) -> bool:
 
 
 def remote(url: str) -> str:
-    """A URL in words, without what may be secret in it: ``a URL (s3://...)``."""
+    """A URL in words, without any part that may be secret: ``a URL (s3://...)``."""
     return f"a URL ({url.partition('://')[0]}://...)"
 
 
@@ -30,7 +30,7 @@ def absolute(path: str, base: Path) -> str:
 def too_long(path: str, spare: int = 0) -> str | None:
     """That a name in a path is longer than file systems allow, in words; None where none is.
 
-    ``spare`` is what else a name must have room for.
+    ``spare`` is the number of further bytes that a name must have room for.
     """
     longest = max(path.split("/"), key=lambda name: len(os.fsencode(name)))
     size = len(os.fsencode(longest))
@@ -56,4 +56,4 @@ def missing(path: str) -> tuple[str, str] | None:
     if near:
         return message, f"did you mean {near!r}?"
     some = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-    return message, f"the folder {folder} holds {some or 'nothing'}"
+    return message, f"the folder {folder} contains {some or 'nothing'}"

@@ -1,4 +1,4 @@
-"""From a YAML file to a config; every mistake in it is told in one pass."""
+"""From a YAML file to a config; all its mistakes are reported in one pass."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from geoxai.config.variables import substitute
 from geoxai.stages import registry
 from geoxai.stages.stage import InputPath, Stage
 
-# Files and folders of a run folder that those of a stage must not meet.
+# Files and folders of a run folder that those of a stage must not collide with.
 RESERVED = ("config", "figures", "ledger", "report", "run")
 
 
@@ -49,9 +49,9 @@ def load(path: Path | str, overrides: Iterable[str] = ()) -> Config:
 
 
 def load_resolved(path: Path | str, text: str | None = None) -> Config:
-    """The config in a ``config.resolved.yaml``, quickly: no variables, no look for files, no advice.
+    """The config in a ``config.resolved.yaml``, quickly: no variables, no search for files, no advice.
 
-    ``text`` is what the file would hold if secrets were not left out of it.
+    ``text`` is what the file would contain if secrets were not left out.
     """
     document = read(path) if text is None else parse(text, str(path))
     return _build(_mapping(document), Path(path), (), fresh=False)
@@ -78,8 +78,8 @@ def _build(document: Document, path: Path, overrides: tuple[str, ...], *, fresh:
     for name, options in given.items() if isinstance(given, dict) else ():
         stages[name], more = _stage(name, options, document)
         wrong += more
-    cannot_be_told = {document.value_place(p) for p in document.unresolved}
-    findings += [finding for finding in wrong if finding.place not in cannot_be_told]
+    unresolved = {document.value_place(p) for p in document.unresolved}
+    findings += [finding for finding in wrong if finding.place not in unresolved]
     links = link(stages, document)
     findings += links.findings
     if fresh:
@@ -132,7 +132,7 @@ def _stage(name: str, options: Any, document: Document) -> tuple[Stage | None, l
     if use is None:
         message = f"stage {name!r} needs 'use'"
         glued = next((key for key in options if key.startswith("use:")), None)
-        fix = f"write a blank after the colon: use: {glued[4:]}" if glued else f"use: one of {', '.join(registry())}"
+        fix = f"write a space after the colon: use: {glued[4:]}" if glued else f"use: one of {', '.join(registry())}"
         wrong.append(Diagnostic(document.key_place(path), message, fix))
         return None, wrong
     if not isinstance(use, str) or use not in registry():
@@ -206,5 +206,5 @@ def _filled(
 
 
 def _in_order(findings: Iterable[Diagnostic]) -> list[Diagnostic]:
-    """Each finding once, as they stand in the file; those of ``--set`` first."""
+    """Each finding once, in the order of the file; those of ``--set`` first."""
     return sorted(dict.fromkeys(findings), key=lambda finding: (finding.place.line, finding.place.column))

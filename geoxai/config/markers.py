@@ -23,7 +23,7 @@ class Mark(NamedTuple):
 def marked(model: BaseModel, marker: type) -> Iterator[tuple[str, Any]]:
     """Dotted YAML path and value of every option, in nested models too, whose annotation carries a marker.
 
-    The marker may stand on the whole option or inside it (``list[Annotated[str, Reference("grid")]]``,
+    The marker may be on the whole option or inside it (``list[Annotated[str, Reference("grid")]]``,
     ``Annotated[str, InputPath()] | Literal["none"]``). The value is text, a list of texts, or None where unset.
     """
     for mark in marks(model, marker):

@@ -1,4 +1,4 @@
-"""Where output stages write: not over what the run keeps, not over each other, not out of its folder unasked."""
+"""Where output stages write: not over what the run keeps, not over each other, not outside its folder unasked."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def collisions(stages: Mapping[str, Stage | None], run_dir: Path) -> Iterator[Pr
 
 
 def _own(name: str, stage: Stage | None) -> list[str]:
-    """What a stage keeps in the run folder, beside the ledger."""
+    """What a stage keeps in the run folder, apart from the ledger."""
     stored = [f"{name}.zarr", f"{name}.json", name] if isinstance(stage, StoredStage | ReducedStage) else []
     return [*stored, f"{name}.fit.zarr"] if stage is not None and stage.fits else stored
 
@@ -68,6 +68,6 @@ def _problem(
 
 
 def _within(path: PurePath, folder: PurePath) -> bool:
-    """Whether a path is a folder or below it, also on a file system that does not tell upper from lower case."""
+    """Whether a path is a folder or in it, also on a file system that ignores upper and lower case."""
     own, around = ([part.casefold() for part in one.parts] for one in (path, folder))
     return own[: len(around)] == around

@@ -22,7 +22,7 @@ class Links:
 
 
 def link(stages: Mapping[str, Stage | None], document: Document) -> Links:
-    """Follows the references of all stages, given in the order of the file; None is a stage that nobody knows."""
+    """Follows the references of all stages, given in the order of the file; None is a stage of unknown type."""
     links = Links()
     for name, stage in stages.items():
         links.filled[name], links.reads[name] = {}, []

@@ -1,4 +1,4 @@
-"""The folder of a run: what may become one, and how one is known again."""
+"""The folder of a run: what may become one, and how one is recognised."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from geoxai.config.files import is_remote, remote, too_long
 
-# Written before anything else, so that a run that was interrupted at once is known again.
+# Written before anything else, so that a run that was interrupted at once is recognised.
 MARK = ".geoxai"
 RESOLVED = "config.resolved.yaml"
 
@@ -28,7 +28,7 @@ def unfit(folder: str) -> tuple[str, str] | None:
     """Why a run cannot be written to an absolute path, and a remedy; None where it can.
 
     A folder with files of other origin is refused, since a run replaces files such as ``config.yaml`` there; hidden
-    files do not count, a run never touches them.
+    files do not count, since a run never touches them.
     """
     if is_remote(folder):
         return f"output.dir is {remote(folder)}, which is not supported yet", "choose a folder on this machine"
@@ -43,13 +43,13 @@ def unfit(folder: str) -> tuple[str, str] | None:
         return f"output.dir {path} {what}", "choose a folder as output.dir"
     if not os.access(there, os.W_OK | os.X_OK):
         where = "" if there == path else f": {there} is not writable"
-        return f"output.dir {path} cannot be written{where}", "choose another output.dir, or get the permission"
+        return f"output.dir {path} cannot be written{where}", "choose another output.dir, or get write permission"
     if there != path or not os.access(path, os.R_OK) or is_run(path):
         return None
     if others := sorted(entry.name for entry in path.iterdir() if not entry.name.startswith(".")):
         some = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
         return (
-            f"output.dir {path} is not empty and does not hold a run of geoxai (it holds {some})",
-            "choose a new or empty folder, for example one below it: a run replaces files in its folder",
+            f"output.dir {path} is not empty and is not the folder of a geoxai run (it contains {some})",
+            "choose a new or empty folder, for example one inside it: a run replaces files in its folder",
         )
     return None

@@ -65,7 +65,7 @@ def _first_line(text: str) -> str:
 
 
 def _with_variables(schema: Any) -> Any:
-    """The schema with a variable allowed wherever a value is that is not text anyway."""
+    """The schema with a variable allowed instead of any value that is not text anyway."""
     if not isinstance(schema, dict):
         return schema
     result = dict(schema)

@@ -1,4 +1,4 @@
-"""Passwords and tokens, which a run leaves in no file it writes."""
+"""Passwords and tokens, which a run keeps out of every file it writes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SHORTEST, _SHORTEST_NUMBER = 4, 6  # shorter ones would take harmless words alo
 
 
 def secrets_in(*data: Any) -> frozenset[str]:
-    """The texts and long numbers in configs whose key says that they are secret, such as ``vars.token``."""
+    """The texts and long numbers in configs whose keys say that they are secret, such as ``vars.token``."""
     found: set[str] = set()
     for value in (one for item in data for one in _secrets(item, False)):
         if len(str(value)) >= (_SHORTEST if isinstance(value, str) else _SHORTEST_NUMBER):

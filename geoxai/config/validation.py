@@ -1,4 +1,4 @@
-"""Options against a pydantic model, every mismatch told in plain words at its place."""
+"""Options checked against a pydantic model, every mismatch reported in plain words at its place."""
 
 from __future__ import annotations
 
@@ -61,12 +61,12 @@ class _Fault:
 
     @property
     def mismatch(self) -> bool:
-        """Whether the value is of another kind than wanted, rather than of the right kind and wrong."""
+        """Whether the value is of the wrong kind, rather than of the right kind but wrong."""
         return self.kind in _KINDS or self.kind in ("literal_error", "enum")
 
 
 def validate(model: type[Model], data: Any, document: Document, base: Path_) -> tuple[Model | None, list[Diagnostic]]:
-    """The model of some data that stand at ``base`` in a document, or None and what is wrong with them.
+    """The model of the data at ``base`` in a document, or None and what is wrong with them.
 
     Validation is strict and reads lists as tuples where a tuple is wanted: text is never taken for a number.
     """
@@ -84,7 +84,7 @@ def validate(model: type[Model], data: Any, document: Document, base: Path_) -> 
 
 
 def _fault(loc: Sequence[int | str], data: Any, kind: str, context: dict[str, Any], text: str) -> _Fault:
-    """Tells keys of the data from the names of union branches, which pydantic puts into its path."""
+    """Separates keys of the data from the names of union branches, which pydantic puts into its path."""
     path: list[str] = []
     branches: list[tuple[int, str]] = []
     here = data
@@ -176,7 +176,7 @@ class _Telling:
         where = f" in {'.'.join(path[:-1])}" if len(path) > 1 else ""
         what = "key" if path[0] != "stages" else "option"
         if ":" in name:
-            fix = f"write a blank after the colon: {name.replace(':', ': ', 1)}"
+            fix = f"write a space after the colon: {name.replace(':', ': ', 1)}"
         else:
             fix = suggestion(name, dict.fromkeys(known))
         return Diagnostic(self.document.key_place(path), f"unknown {what} {name!r}{where}", fix)
@@ -200,13 +200,13 @@ def _options(model: type[BaseModel]) -> dict[str, FieldInfo]:
 
 
 def _models(model: type[BaseModel], path: Path_) -> list[type[BaseModel]]:
-    """The models that may stand at a path below a model."""
+    """The models that may occur at a path below a model."""
     found = [model]
     for key in path:
         annotations: list[Any] = []
         for candidate in found:
             field = _options(candidate).get(key)
-            # A key that is no field is an item of a list or mapping of the same models.
+            # A key that is not a field is an item of a list or mapping of the same models.
             annotations.append(field.annotation if field else candidate)
         found = [inner for annotation in annotations for inner in _inner_models(annotation)]
     return found
@@ -244,7 +244,7 @@ def _alternatives(group: list[_Fault]) -> str:
 
 
 def _found(value: Any, spot: Spot | None) -> str:
-    """What stands in the file, in words."""
+    """What is in the file, in words."""
     if isinstance(value, dict | list):
         return "a mapping" if isinstance(value, dict) else "a list"
     if isinstance(value, str):

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from geoxai.config.diagnostic import Diagnostic, Place, suggestion
 from geoxai.config.document import MAX_DEPTH, Document, Path_
 
-MAX_TEXT, MAX_ITEMS, MAX_CHAIN = 100_000, 100_000, 40  # of one value once its variables are in; doubling passes any
+MAX_TEXT, MAX_ITEMS, MAX_CHAIN = 100_000, 100_000, 40  # of one value after substitution; doubling exceeds any limit
 
 _PATTERN = re.compile(r"(?P<escape>\$\$\{)|\$\{(?P<name>[^{}]*)\}|(?P<open>\$\{)")
 
@@ -18,7 +18,7 @@ def substitute(document: Document) -> None:
     """Replaces every ``${vars.x}`` in the data of a document; what cannot be is added to its findings.
 
     Text that is one variable and nothing else becomes the variable's value, of any type; inside longer text a variable
-    must be a single value and stands as it was written. ``$${`` is a plain ``${``.
+    must be a single value and appears as it was written. ``$${`` is a plain ``${``.
     """
     work = _Substitution(document)
     document.data = {key: work.value((key,), value) for key, value in document.data.items()}
@@ -59,7 +59,7 @@ class _Substitution:
             items, depth = self.size(found.value)
             if items > MAX_ITEMS or depth > MAX_DEPTH:
                 much = f"{items} items" if items > MAX_ITEMS else f"lists {depth} deep"
-                self.complain(path, whole, f"{whole[0]} becomes {much}, which is too much", "write it plainer")
+                self.complain(path, whole, f"{whole[0]} becomes {much}, which is too much", "simplify it")
                 return text
             return found.value
         pieces, length, end = [], 0, 0
@@ -67,13 +67,13 @@ class _Substitution:
             pieces += [text[end : match.start()], self.piece(path, match)]
             length, end = length + len(pieces[-1]), match.end()
             if length > MAX_TEXT:
-                message = f"this text becomes longer than {MAX_TEXT} characters with its variables in"
-                self.complain(path, match, message, "variables that hold each other twice double; write it plainer")
+                message = f"this text becomes longer than {MAX_TEXT} characters with its variables filled in"
+                self.complain(path, match, message, "a variable that uses another twice doubles it; simplify them")
                 return text
         return "".join([*pieces, text[end:]])
 
     def size(self, value: Any) -> tuple[int, int]:
-        """Items in a value, those in each other counted as often as they are there, and how deep they lie."""
+        """The number of items in a value, repeated ones counted each time, and how deeply they are nested."""
         if not isinstance(value, dict | list):
             return 1, 0
         if id(value) not in self.sizes:
@@ -83,7 +83,7 @@ class _Substitution:
         return self.sizes[id(value)][1:]
 
     def piece(self, path: Path_, match: re.Match) -> str:
-        """What stands inside a longer text for one match: a number as it was written."""
+        """The text that replaces one match inside a longer text: a number as it was written."""
         if match["escape"]:
             return "${"
         found = self.variable(path, match)

@@ -1,4 +1,4 @@
-"""Worker processes on this machine: started once there is work for them, deaf to the terminal, ended with the run."""
+"""Worker processes on this machine: started once there is work, out of reach of Ctrl-C, ended with the run."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from geoxai.errors import GeoxaiError
 
 log = logging.getLogger("geoxai.pipeline")
 
-_STARTS = 3  # attempts to start the workers: one may die of what does not come again
+_STARTS = 3  # attempts to start the workers: one may die of something that does not happen again
 _SECONDS_TO_END = 10.0  # for workers that have nothing to do; then they are killed
 _ENVIRONMENT = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 class LocalWorkers:
-    """A dask cluster on this machine that starts on first use. As a context it is closed at its end."""
+    """A dask cluster on this machine that starts on first use. As a context manager it is closed at the end."""
 
     def __init__(self, workers: int, threads: int):
         self._workers = workers
@@ -97,19 +97,19 @@ class LocalWorkers:
         ) from cause
 
     def close(self, *, at_once: bool = False) -> None:
-        """End the workers and wait until they are gone; ``at_once`` does not wait for the units that they compute."""
+        """End the workers and wait until they are gone; ``at_once`` does not wait for the units in progress."""
         if self._starting is None:
             return
         self._ending = True
         until = time.monotonic() + _SECONDS_TO_END
         while not self._starting.done() and time.monotonic() < until:
-            self._kill()  # what starts them sees that and gives up
+            self._kill()  # the thread that starts them sees that and gives up
             wait([self._starting], timeout=0.1)
         if self._starting.done() and self._starting.exception() is None:
             client = self._starting.result()
             if at_once:
                 for nanny in client.cluster.workers.values():
-                    nanny.close_gracefully()  # else it starts a worker anew when that is killed
+                    nanny.close_gracefully()  # else it restarts a worker that is killed
                 self._kill()
             with suppress(TimeoutError, OSError):
                 client.close(timeout=_SECONDS_TO_END)
@@ -145,10 +145,10 @@ def _sigint_blocked() -> Iterator[None]:
 
 
 def end_resource_tracker(seconds: float = 5.0) -> None:
-    """Wait for the process in which Python keeps account of semaphores; one that does not end is killed.
+    """Wait for the process in which Python keeps track of semaphores; kill it if it does not end.
 
     Python starts it with the first worker and, before 3.12, leaves it to end after its parent. To be called as the last
-    thing in a process: whoever uses a semaphore later starts it again.
+    thing in a process: using a semaphore later starts it again.
     """
     module = sys.modules.get("multiprocessing.resource_tracker")
     tracker = getattr(module, "_resource_tracker", None)

@@ -1,4 +1,4 @@
-"""Damage to what a run has stored: found by the ledger, told once, and counted as not done.
+"""Damage to what a run has stored: detected with the ledger, reported once, and counted as not done.
 
 A run compares what costs little: that every file is there with its size, and the digests of all but the chunks that
 units fill. The checksums of those are compared when they are read; whatever goes wrong while a stage is read has the
@@ -22,7 +22,7 @@ from geoxai.storage.recorded import Recorded, flaw
 log = logging.getLogger("geoxai.pipeline")
 
 _TOLD = 3
-_LARGE_OUTPUT = 2**24  # bytes of a file for people from which on its content is not looked at
+_LARGE_OUTPUT = 2**24  # bytes; the content of files for people from this size on is not checked
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def _cheap(name: str, stage: Stage) -> Reads:
 
 
 def damage_in(run_dir: Path, name: str, reads: Reads = _everything) -> list[Damage]:
-    """What is damaged of all that the ledger ``name`` lists."""
+    """What is damaged among all that the ledger ``name`` lists."""
     found, entries = listed_in(run_dir, name)
     if any(entry == STAGE and files for entry, files in entries) and not (run_dir / f"{name}.zarr").exists():
         return [Damage(name, STAGE, f"{name}.zarr", "is gone")]
@@ -83,7 +83,7 @@ def damage_in(run_dir: Path, name: str, reads: Reads = _everything) -> list[Dama
 
 
 def listed_in(run_dir: Path, name: str) -> tuple[list[Damage], list[tuple[str, Recorded]]]:
-    """What is damaged of the ledger ``name`` itself, and the files that its other entries say are there."""
+    """What is damaged in the ledger ``name`` itself, and the files that its other entries list."""
     ledger = Ledger(run_dir, name)
     stage, units = ledger.read(), list(ledger.entries())
     if stage is None:
@@ -101,7 +101,7 @@ def listed_in(run_dir: Path, name: str) -> tuple[list[Damage], list[tuple[str, R
 
 
 def find_damage(workspace: Workspace, names: Iterable[str], *, read: bool = False) -> list[Damage]:
-    """What is damaged of the results of some stages; with ``read`` every byte is compared."""
+    """What is damaged among the results of some stages; with ``read`` every byte is compared."""
     found = []
     for name in names:
         stage = workspace.stage(name)
@@ -111,7 +111,7 @@ def find_damage(workspace: Workspace, names: Iterable[str], *, read: bool = Fals
 
 
 def discard(workspace: Workspace, damaged: list[Damage]) -> None:
-    """Take damaged results for not done, and say so once."""
+    """Count damaged results as not done, and say so once."""
     told = [damage.told() for damage in damaged]
     more = f"; and {len(told) - _TOLD} more" if len(told) > _TOLD else ""
     log.warning("damaged, and computed anew: %s%s", "; ".join(told[:_TOLD]), more)
@@ -126,7 +126,7 @@ def discard(workspace: Workspace, damaged: list[Damage]) -> None:
 
 
 def _remove_unreadable(stage: OutputStage, run_dir: Path, ledger: Ledger) -> None:
-    """Remove a file of this run that is no longer whole: it does not even say any more who wrote it."""
+    """Remove a file of this run that is no longer intact: it no longer even says who wrote it."""
     for name in ledger.written():
         path = run_dir / name
         try:
@@ -137,7 +137,7 @@ def _remove_unreadable(stage: OutputStage, run_dir: Path, ledger: Ledger) -> Non
 
 
 def suspicious(error: BaseException | None) -> bool:
-    """Whether an error may come from damage to what was read, rather than say what is wrong itself."""
+    """Whether an error may come from damage to what was read, rather than explain itself."""
     if isinstance(error, DamageError):
         return True
     return error is not None and not isinstance(error, GeoxaiError | MemoryError)

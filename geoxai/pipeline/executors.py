@@ -12,7 +12,7 @@ from geoxai.pipeline.ledger import Ledger
 from geoxai.pipeline.units import Outcome, perform, perform_in_worker
 from geoxai.pipeline.workspace import MEMORY_FIX, Workspace, left_out
 
-# Takes a stage and its units, gives outcomes as they come.
+# Takes a stage and its units, yields outcomes as they come.
 Executor = Callable[[str, Iterable[int]], Iterator[Outcome]]
 
 
@@ -44,7 +44,7 @@ def executor(workspace: Workspace) -> Iterator[Executor]:
 
 
 def worker_count(workers: int | str, threads: int) -> int:
-    """Processes to start: as given, or as many as the cores that this process may use carry."""
+    """Processes to start: as given, or as many as fit on the cores that this process may use."""
     if isinstance(workers, int):
         return workers
     from dask.system import cpu_count
@@ -55,8 +55,8 @@ def worker_count(workers: int | str, threads: int) -> int:
 def _spread(client: Any, window: int, workspace: Workspace, name: str, units: list[int]) -> Iterator[Outcome]:
     """Run units on a cluster with a bounded number in flight.
 
-    A unit that kills its worker takes down those that waited there, again and again. So units that were lost are tried
-    once more at the end, one at a time, and only then have failed.
+    A unit that kills its worker takes those waiting there with it, again and again. So lost units are tried once more
+    at the end, one at a time, and only then count as failed.
     """
     from distributed import as_completed
 
@@ -91,7 +91,7 @@ def _spread(client: Any, window: int, workspace: Workspace, name: str, units: li
 
 
 def _lost(unit: int, cause: BaseException) -> GeoxaiError:
-    """A worker that died takes no message along: say what is known."""
+    """A worker that died leaves no message: say what is known."""
     if type(cause).__name__ == "KilledWorker":
         return GeoxaiError(
             f"unit {unit} killed the workers that tried it, most likely out of memory",

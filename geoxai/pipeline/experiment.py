@@ -16,7 +16,7 @@ from geoxai.plotting.tables import Table, show
 from geoxai.stages.stage import InputPath
 
 Summaries = Mapping[str, Mapping[str, Any]]
-_MOST_FILES = 4  # that are named one by one
+_MOST_FILES = 4  # files to list by name
 
 
 def asked(workspace: Workspace, summaries: Summaries) -> tuple[tuple[str, str], ...]:

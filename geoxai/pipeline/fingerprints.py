@@ -1,6 +1,6 @@
-"""What makes the numbers of a stage, as a short hash: options, inputs by content, the stages above, versions, seed.
+"""What determines the numbers of a stage, as a short hash: options, content of inputs, stages above, versions, seed.
 
-Paths, stage names, executor and workers do not count; so a run can move, and two runs can be compared bit for bit.
+Paths, stage names, executor and workers do not count, so a run can be moved, and two runs can be compared bit for bit.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def ingredients(
 ) -> dict[str, Any]:
     """What the fingerprint of a stage is made of, as plain data: shown by ``plan`` when it changed.
 
-    ``above`` gives the fingerprint of a stage that this one reads, ``outside`` is what ``code`` gave. Files for people
-    also carry the names of what they show, so those count there.
+    ``above`` gives the fingerprint of a stage that this one reads, ``outside`` is what ``code`` returned. Files for
+    people also contain the names of what they show, so those count there.
     """
     stage = config.stages[name]
     options = stage.model_dump(mode="json", by_alias=True)
@@ -76,7 +76,7 @@ def _counted(mark: Mark) -> str | list[str] | None:
 def science_hash(config: Config, fingerprint: Callable[[str], str]) -> str:
     """The hash of everything in a config that determines numbers, whatever its stages are called.
 
-    Stages that write files for people determine none.
+    Stages that write files for people do not.
     """
     return short_hash(
         sorted(fingerprint(n) for n, stage in config.stages.items() if not isinstance(stage, OutputStage))
@@ -85,17 +85,17 @@ def science_hash(config: Config, fingerprint: Callable[[str], str]) -> str:
 
 @cache
 def versions() -> dict[str, str]:
-    """Versions of what computes numbers, beside geoxai itself: it has revisions."""
+    """Versions of what computes numbers, except geoxai itself, which has revisions."""
     return {"numpy": version("numpy"), "torch": version("torch"), "xarray": version("xarray")}
 
 
 def revisions(stage: Stage) -> dict[str, int]:
-    """The revision of a stage (as ``stage``) and of the libraries that make its numbers."""
+    """The revision of a stage (as ``stage``) and of the libraries that its numbers depend on."""
     return {"stage": stage.revision, **{library: LIBRARIES[library] for library in stage.libraries}}
 
 
 def code(stage: Stage) -> dict[str, str]:
-    """What stands for the code that makes a stage's numbers and is not geoxai's."""
+    """What identifies the code that a stage's numbers depend on and that is not geoxai's."""
     own = () if type(stage).__module__.partition(".")[0] == "geoxai" else (type(stage).__module__,)
     return {**code_of(own, reload=False), **code_of(stage.code())}
 
@@ -116,7 +116,7 @@ def digest_paths(value: str | Iterable[str]) -> list[str]:
     Raises
     ------
     InputError
-        A file is gone or cannot be read.
+        A file is missing or cannot be read.
     """
     try:
         return [_digest_tree(path) for path in expand(value)]

@@ -1,9 +1,9 @@
 """The ledger: one small file per finished unit, beside the stores.
 
-A chunk file that exists proves nothing (empty chunks are not stored), so what is done is written here, after the unit's
-last byte. ``ledger/<stage>/stage.json`` says what the stage was when its store was made; ``<unit>.json`` that a unit is
-whole; ``<unit>.failed.json`` why it is not; ``summary.json`` that ``<stage>.json`` is. Each lists the files it stands
-for, with their sizes and digests.
+The existence of a chunk file proves nothing (empty chunks are not stored), so what is done is written here, after the
+unit's last byte. ``ledger/<stage>/stage.json`` says what the stage was when its store was made; ``<unit>.json`` that a
+unit is complete; ``<unit>.failed.json`` why it is not; ``summary.json`` that ``<stage>.json`` is. Each lists the files
+it vouches for, with their sizes and digests.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Ledger:
         self.folder = run_dir / "ledger" / stage
 
     def read(self) -> StageEntry | None:
-        """The stage's entry; None where there is none that can be read, as if the stage had never begun."""
+        """The stage's entry; None where none can be read, as if the stage had never been started."""
         try:
             entry = StageEntry(**{"made_by": "", **_entry(self.folder / STAGE)})
         except TypeError:
@@ -67,7 +67,7 @@ class Ledger:
         return entry if _sound(entry) else None
 
     def begin(self, entry: StageEntry) -> None:
-        """Start anew for a stage: earlier entries are gone."""
+        """Start afresh for a stage: earlier entries are removed."""
         self.clear()
         write_json(self.folder / STAGE, asdict(entry))
 
@@ -87,19 +87,19 @@ class Ledger:
             yield self.folder / SUMMARY, _entry(self.folder / SUMMARY)
 
     def finish(self, unit: int, fingerprint: str, files: Recorded, **notes: Any) -> None:
-        """Enter a unit that is whole, with the files that it wrote."""
+        """Enter a complete unit, with the files that it wrote."""
         write_json(self.folder / f"{unit:06d}.json", {"fingerprint": fingerprint, "files": files, **notes})
         (self.folder / f"{unit:06d}.failed.json").unlink(missing_ok=True)
 
     def summarised(self, fingerprint: str) -> bool:
-        """Whether the numbers of a complete stage were put together, if it has any."""
+        """Whether the summary of a complete stage was made, if it has one."""
         return _of(_entry(self.folder / SUMMARY), fingerprint)
 
     def summarise(self, fingerprint: str, files: Recorded) -> None:
         write_json(self.folder / SUMMARY, {"fingerprint": fingerprint, "files": files})
 
     def drop(self, entry: str) -> None:
-        """Remove an entry by the name of its file; with that of the stage all go."""
+        """Remove an entry by the name of its file; that of the stage takes all others with it."""
         if entry == STAGE:
             self.clear()
         else:
@@ -141,7 +141,7 @@ def _of(entry: dict[str, Any], fingerprint: str) -> bool:
 
 
 def _sound(entry: StageEntry) -> bool:
-    """Whether the entry of a stage has values of the right kinds: JSON may be whole and still not be ours."""
+    """Whether the entry of a stage has values of the right kinds: valid JSON may still not be ours."""
     kinds = (
         (entry.fingerprint, str), (entry.ingredients, dict), (entry.size, int), (entry.block, int),
         (entry.chunks, dict), (entry.merges, bool),

@@ -1,4 +1,4 @@
-"""What the libraries below say while they work: into ``run.log``, not between the lines meant for users."""
+"""What the libraries below log while they work: into ``run.log``, not between the lines meant for users."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _OURS = "geoxai"
 
 @contextmanager
 def libraries_heard(handler: logging.Handler) -> Iterator[None]:
-    """Give the warnings of Python, and what other packages log from warnings on, to one handler and nobody else.
+    """Send Python's warnings, and what other packages log at warning level or above, to one handler only.
 
-    Handlers of the program around this, at the root logger, hear them as before.
+    Handlers that the surrounding program has at the root logger get them as before.
     """
     import torch  # noqa: F401 - gives its loggers handlers of their own when it is imported
 

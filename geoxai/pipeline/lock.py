@@ -1,4 +1,4 @@
-"""One writer per run folder: a lock of the operating system that ends with its process, also when that is killed."""
+"""One writer per run folder: a lock of the operating system that ends with its process, even when that is killed."""
 
 from __future__ import annotations
 

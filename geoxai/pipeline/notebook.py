@@ -28,10 +28,10 @@ def _written(value: Any) -> str:
 
 
 def unguarded_line() -> str | None:
-    """The line of a script that is being run, as ``file:line``, where it is outside of ``if __name__ == "__main__":``.
+    """The line of the running script that called, as ``file:line``, if it is outside ``if __name__ == "__main__":``.
 
-    None in a notebook, at a prompt, for a program of modules, and where the call comes from elsewhere than the script:
-    what worker processes run again is the file of ``__main__``, from top to bottom.
+    None in a notebook, at a prompt, for a program of modules, and where the call does not come from the script: worker
+    processes run the file of ``__main__`` again, from top to bottom.
     """
     main = sys.modules.get("__main__") or sys.modules.get("__mp_main__")
     file = getattr(main, "__file__", None)

@@ -17,7 +17,7 @@ def open_run(run_dir: str | Path) -> xr.DataTree:
     Raises
     ------
     InputError
-        The folder is not there, or no run has written to it.
+        The folder does not exist, or no run has written to it.
     """
     import xarray as xr
 

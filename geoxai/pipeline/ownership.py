@@ -1,4 +1,4 @@
-"""Whose run a folder holds: one experiment does not replace the results of another unasked."""
+"""Whose run is in a folder: one experiment does not replace the results of another unasked."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from geoxai.storage.files import read_json
 
 
 def refuse_another(workspace: Workspace, chosen: Iterable[str], forced: Iterable[str] = ()) -> None:
-    """Refuse a config that would compute anew what another experiment has stored in the same folder.
+    """Refuse a config that would recompute what another experiment has stored in the same folder.
 
-    A config is of the experiment that the folder holds if it has its ``name``, and is in the same file, has the same
-    text, or still shares a stored result with it. So editing a config, moving it or renaming its stages is not met
-    here; nor is a config of another name that replaces nothing.
+    A config belongs to the experiment in the folder if it has its ``name``, and is in the same file, has the same text,
+    or still shares a stored result with it. So a config that was edited, moved or had its stages renamed is not
+    refused; nor is one with another name that replaces nothing.
 
     Raises
     ------
     ConfigError
-        At ``output.dir``, with what would go and how to let it go.
+        At ``output.dir``, with what would be lost and how to allow it.
     """
     config, before = workspace.config, read_json(workspace.run_dir / "run.json")
     if not isinstance(before, dict):
@@ -54,7 +54,7 @@ def refuse_another(workspace: Workspace, chosen: Iterable[str], forced: Iterable
 
 
 def _is_same(workspace: Workspace, before: dict[str, Any]) -> bool:
-    """Whether a config of the same name is the one that the folder is of."""
+    """Whether a config of the same name is the one that the folder belongs to."""
     config = workspace.config
     file = Path(str(before.get("directory", "")), str(before.get("config", "")))
     if os.path.realpath(file) == os.path.realpath(config.path):
@@ -64,7 +64,7 @@ def _is_same(workspace: Workspace, before: dict[str, Any]) -> bool:
 
 
 def _stored(workspace: Workspace) -> dict[str, str]:
-    """The stages that have results in the run folder, with the fingerprints of these."""
+    """The stages that have results in the run folder, with the fingerprints of those results."""
     found = {}
     for name, stage in workspace.config.stages.items():
         ledger = Ledger(workspace.run_dir, name)

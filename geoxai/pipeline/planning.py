@@ -19,7 +19,7 @@ from geoxai.version import version
 
 @dataclass(frozen=True)
 class StagePlan:
-    """What would be done for one stage. ``units`` is None where the number depends on values not computed yet."""
+    """What would be done for one stage. ``units`` is None where their number depends on values not computed yet."""
 
     name: str
     use: str
@@ -74,7 +74,7 @@ def plan(config: Config) -> Plan:
 
 
 def _damaged(workspace: Workspace) -> dict[str, list[Damage]]:
-    """Damage by stage: what a run would take for not done. Every stage is checked without what is damaged."""
+    """Damage by stage: what a run would count as not done. Every stage is checked without what is damaged."""
     names, found = list(workspace.config.stages), find_damage(workspace, workspace.config.stages)
     workspace.anew.update(damage.stage for damage in found)
     try:
@@ -124,7 +124,7 @@ def _why_fit(workspace: Workspace, name: str, fitted: bool) -> str:
 
 
 def _entry(workspace: Workspace, name: str) -> StageEntry | None:
-    """How the stage is cut, where that is known before its sources are computed."""
+    """How the stage is cut into units, where that is known before its sources are computed."""
     stage = workspace.stage(name)
     if isinstance(stage, LazyStage | OutputStage):
         return None

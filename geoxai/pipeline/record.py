@@ -26,7 +26,7 @@ _PACKAGES = ("torch", "numpy", "xarray", "dask", "distributed", "zarr", "netCDF4
 class Record:
     """The account of one run, filled in while it goes on.
 
-    ``earlier`` are the warnings of earlier runs with the same numbers: stages that are done do not give theirs again.
+    ``earlier`` are the warnings of earlier runs with the same numbers: stages that are done do not repeat theirs.
     """
 
     workspace: Workspace
@@ -47,7 +47,7 @@ class Record:
         return [*(one for one in self.earlier or [] if one not in self.warnings), *self.warnings]
 
     def write(self, exit_code: int | None, message: str) -> None:
-        """Write ``run.json`` as things stand; ``exit_code`` is None while the run goes on."""
+        """Write ``run.json`` as of now; ``exit_code`` is None while the run goes on."""
         config, now = self.workspace.config, datetime.now(UTC)
         if self.earlier is None:
             self.earlier = _warnings_before(self.workspace)
@@ -136,7 +136,7 @@ class _Masked(logging.Formatter):
 
 
 class _RunLog(logging.FileHandler):
-    """A file that takes what it can: a disk that is full is reported where it stops the run, not at every line."""
+    """A file that takes what it can: a full disk is reported where it stops the run, not at every line."""
 
     def __init__(self, path: Path, masked: Callable[[str], str]) -> None:
         super().__init__(path, encoding="utf-8", errors="surrogateescape")
@@ -167,7 +167,7 @@ class _Console(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         word = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
-        with suppress(OSError, ValueError):  # nobody listens: no reason to stop
+        with suppress(OSError, ValueError):  # nobody reads it: no reason to stop
             print(f"{word}{self.format(record)}", file=sys.stderr, flush=True)
 
 
@@ -199,7 +199,7 @@ def _versions() -> Iterator[tuple[str, str]]:
 
 
 def _torch_build() -> dict[str, str]:
-    """What bit-identity is promised for: the build and the instruction set."""
+    """What bit-identical results depend on: the build and the instruction set."""
     import torch
 
     return {"version": torch.__version__, "instruction_set": torch.backends.cpu.get_cpu_capability()}

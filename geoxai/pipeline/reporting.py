@@ -1,4 +1,4 @@
-"""The report of a run: what the run folder holds, put before a reader."""
+"""The report of a run: what is in the run folder, presented to a reader."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _line(workspace: Workspace, record: Record, name: str) -> StageLine:
 
 
 def _is_figure(file: Path, run_dir: Path) -> bool:
-    """Whether a file is shown in the report, not opened by its readers."""
+    """Whether a file is shown in the report, rather than opened by its readers."""
     return file.is_relative_to(run_dir / "figures")
 
 

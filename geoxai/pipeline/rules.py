@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RuleTables:
-    """The tables as text, and what is wrong with the stages that have none, each at its place in the config."""
+    """The tables as text, and for stages without one what is wrong, each at its place in the config."""
 
     text: str
     error: ConfigError | None

@@ -92,17 +92,17 @@ def run(
     set
         Values that replace those of the file, by their dotted names: ``{"stages.network.seeds": 1}``.
     check
-        Raise a run that does not end well as a GeoxaiError.
+        Raise a GeoxaiError if the run does not end well.
     debug
-        Show the traceback of every error; otherwise they stand in ``run.log`` alone.
+        Show the traceback of every error; otherwise they are only in ``run.log``.
 
     Returns
     -------
     RunResult
-        Errors do not raise, unless ``check`` asks for it: they are its ``exit_code`` and ``message``.
+        Its ``exit_code`` and ``message`` report errors, which are not raised unless ``check`` asks for it.
 
-    A script that calls this outside of ``if __name__ == "__main__":`` is run in its own process alone, since worker
-    processes would run the script, and so this call, again.
+    If a script calls this outside ``if __name__ == "__main__":``, the run uses no worker processes, since these would
+    run the script, and so this call, again.
     """
     result = _run(config, only, force, set or {}, debug)
     if check and result.exit_code != DONE:
@@ -205,7 +205,7 @@ def _check_skeletons(workspace: Workspace, chosen: list[str]) -> None:
 def _do_stages(workspace: Workspace, record: Record, chosen: list[str], command: str) -> tuple[int, str]:
     """Do stages in order, and again where what a stage read turned out to be damaged."""
     with executor(workspace) as execute, progress() as report:
-        for _ in range(len(chosen) + 1):  # each time one stage or more is put right
+        for _ in range(len(chosen) + 1):  # each time at least one stage is repaired
             going = _Run(workspace, record, execute, report)
             _do_each(going, chosen)
             if not going.damaged:
@@ -241,7 +241,7 @@ def _do_each(going: _Run, chosen: list[str]) -> None:
 
 
 def _is_damage(going: _Run, name: str) -> bool:
-    """Whether a stage failed because a result that it reads is damaged; that is taken for not done from here on."""
+    """Whether a stage failed because a result that it reads is damaged; that counts as not done from here on."""
     if name in going.examined:
         return name in going.damaged
     going.examined.add(name)
@@ -337,7 +337,7 @@ def _units(going: _Run, name: str) -> None:
 
 
 def _do_units(going: _Run, name: str, entry: StageEntry, todo: list[int]) -> int:
-    """Do units of a stage and tell how far it is; the number of those that failed."""
+    """Do units of a stage and report progress; returns the number that failed."""
     finished, failures = entry.units - len(todo), 0
     going.report(name, finished, entry.units)
     for outcome in going.execute(name, todo):
@@ -403,7 +403,7 @@ def _command(config: Config, only: Sequence[str]) -> str:
 
 
 def _sweep(workspace: Workspace) -> None:
-    """Remove what killed processes left half written in the folders of a run."""
+    """Remove what killed processes left half-written in the folders of a run."""
     run_dir = workspace.run_dir
     stages = (run_dir / name for name in workspace.config.stages)
     for folder in (run_dir, *(run_dir / "ledger").glob("*"), run_dir / "figures", *stages):

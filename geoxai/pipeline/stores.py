@@ -1,4 +1,4 @@
-"""Stores made full-size and filled block by block: alignment is checked before any byte is written."""
+"""Stores created at full size and filled block by block: alignment is checked before any byte is written."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def chunks_of(layout: Layout) -> dict[str, list[int]]:
 def create(path: Path, layout: Layout, attrs: Mapping[str, Any]) -> None:
     """Make the store of a template at full size, with every coordinate and no block filled yet.
 
-    It appears under its name only when it is whole.
+    It appears under its name only when it is complete.
     """
     coords = {name: coord.load() for name, coord in layout.template.coords.items()}  # lazy where taken from a store
     template = storable(layout.template.assign_coords(coords).assign_attrs(attrs))
@@ -36,7 +36,7 @@ def create(path: Path, layout: Layout, attrs: Mapping[str, Any]) -> None:
 
 
 def write_block(path: Path, layout: Layout, unit: int, block: xr.Dataset) -> list[Path]:
-    """Fill the block of one unit, whole chunks only; their files. A chunk without any value has none.
+    """Fill the block of one unit, whole chunks only; returns their files. A chunk without any value has none.
 
     Raises
     ------
@@ -69,13 +69,13 @@ def write_block(path: Path, layout: Layout, unit: int, block: xr.Dataset) -> lis
 
 
 def sweep_chunks(path: Path) -> None:
-    """Remove chunks that a killed process left half written beside the whole ones. Nobody else may be writing there."""
+    """Remove chunks that a killed process left half written. Nobody else may be writing there."""
     for left in path.rglob("*.partial"):  # as zarr calls them until they are renamed
         left.unlink()
 
 
 def write_whole(path: Path, dataset: xr.Dataset, attrs: Mapping[str, Any]) -> None:
-    """Write a dataset as one store that is whole or not there."""
+    """Write a dataset as one store that is either complete or absent."""
     dataset = storable(dataset.assign_attrs(attrs))
     with replaced(path) as part, quiet():
         dataset.to_zarr(part, mode="w", consolidated=True, encoding=zarr_encoding(dataset))

@@ -34,7 +34,7 @@ log = logging.getLogger("geoxai.pipeline")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a unit: the error, if any, with its traceback, what it warned of, and what libraries said."""
+    """What became of a unit: the error, if any, with its traceback, its warnings, and what libraries logged."""
 
     unit: int
     error: GeoxaiError | None = None
@@ -47,7 +47,7 @@ class Outcome:
 def perform(workspace: Workspace, name: str, unit: int, fingerprint: str, code: str | None = None) -> Outcome:
     """Do one unit of a stage. An error is recorded and returned, never raised, so that the rest can go on.
 
-    ``code`` is what ``Workspace.code_hash`` gave in the process that began the run, where that is another one.
+    ``code`` is what ``Workspace.code_hash`` returned in the process that started the run, where that is another one.
     """
     ledger = Ledger(workspace.run_dir, name)
     begin = time.monotonic()
@@ -55,8 +55,8 @@ def perform(workspace: Workspace, name: str, unit: int, fingerprint: str, code: 
         try:
             if code is not None and workspace.code_hash(name) != code:
                 raise GeoxaiError(
-                    f"the source of an architecture or a stage that {name} needs has changed since the run began",
-                    fix="run the same command again: what the old source made is computed anew",
+                    f"the source of an architecture or a stage that {name} needs has changed since the run started",
+                    fix="run the same command again: what the old source made is recomputed",
                 )
             with steady(workspace.config.compute.threads_per_worker):
                 written = _compute(workspace, name, unit)
@@ -83,8 +83,8 @@ def perform_in_worker(
 ) -> Outcome:
     """The same, in a process that knows nothing but the run folder, and the resolved config where secrets are in it.
 
-    The fingerprint comes along: to find it again, every worker would have to read all input files. The code is looked
-    at again, since a worker may load another source than the main process did.
+    The fingerprint is passed along: to compute it again, every worker would have to read all input files. The code is
+    checked again, since a worker may load another source than the main process did.
     """
     asides = _Listener()
     with libraries_heard(asides):
@@ -93,12 +93,12 @@ def perform_in_worker(
 
 
 def begin(workspace: Workspace, name: str) -> StageEntry:
-    """The ledger's account of a stage as the config has it now, its store made if there is none that fits.
+    """The ledger's entry for a stage as the config has it now; its store is created if none fits.
 
     Raises
     ------
     GeoxaiError
-        The store that is there was cut into other chunks for the same numbers: mixing the two would lose data.
+        The existing store was cut into other chunks for the same numbers: mixing the two would lose data.
     """
     stage = workspace.stage(name)
     context = workspace.context(name)
@@ -224,7 +224,7 @@ def _layout(workspace: Workspace, name: str, stage: StoredStage, context: Contex
 
 @contextmanager
 def _warnings() -> Iterator[list[str]]:
-    """What the libraries warn of while a unit runs, so that the main process can tell it once."""
+    """What the libraries warn of while a unit runs, so that the main process can log it once."""
     listener = _Listener()
     root = logging.getLogger("geoxai")
     root.addHandler(listener)

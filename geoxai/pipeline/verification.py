@@ -15,7 +15,7 @@ from geoxai.stages.relevance import open_account
 
 @dataclass(frozen=True)
 class Verification:
-    """What was compared in a run folder, and every problem as a line for users."""
+    """What was compared in a run folder, and every problem as one line for users."""
 
     run_dir: Path
     files: int
@@ -35,7 +35,7 @@ class Verification:
             [
                 *lines,
                 f"{compared}, {len(self.problems)} problem{'s' if len(self.problems) > 1 else ''}",
-                f"  what is damaged, with all that was made of it, is computed anew by: geoxai run CONFIG {anew}",
+                f"  to recompute what is damaged, with all that was made from it: geoxai run CONFIG {anew}",
             ]
         )
 
@@ -46,11 +46,11 @@ def verify(run_dir: str | Path) -> Verification:
     Raises
     ------
     InputError
-        The folder is not there, or does not hold a run.
+        The folder does not exist, or is not that of a run.
     """
     folder = Path(run_dir)
     if not is_run(folder):
-        why = "does not hold a run of geoxai" if folder.is_dir() else "is not a folder"
+        why = "is not the folder of a geoxai run" if folder.is_dir() else "is not a folder"
         raise InputError(f"{folder} {why}", fix="give the output.dir of a config")
     files, size, unfinished, damaged, problems = 0, 0, [], [], []
     for name in sorted(path.name for path in (folder / "ledger").glob("*") if path.is_dir()):
@@ -65,7 +65,7 @@ def verify(run_dir: str | Path) -> Verification:
         elif not found and stage is not None:
             unfinished.append(name)
         if complete and not found and (wrong := _account(folder / f"{name}.zarr")):
-            told.append(f"{name}.zarr: {wrong}, though the store says so ({name})")
+            told.append(f"{name}.zarr: {wrong}, though the store says that it does ({name})")
         problems += told
         damaged += [Damage(name, "", "", "").stage] if told else []
     return Verification(folder, files, size, tuple(unfinished), tuple(dict.fromkeys(damaged)), tuple(problems))

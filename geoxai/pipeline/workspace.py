@@ -19,18 +19,18 @@ from geoxai.pipeline.ledger import Ledger
 from geoxai.stages.stage import Context, LazyStage, OutputStage, Stage
 from geoxai.storage.files import disk_error, write_text
 
-_TRACE_FIX = "--debug shows where it came from, so does run.log"
+_TRACE_FIX = "--debug shows where it came from, and so does run.log"
 MEMORY_FIX = "lower the stage's chunk or batch_size, or compute.workers"
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """A run: its config, its folder, its device, and what it has opened so far in this process."""
+    """A run: its config, its folder, its device, and what has been opened so far in this process."""
 
     config: Config
     run_dir: Path
     device: str
-    anew: set[str] = field(default_factory=set)  # stages to compute again though they are done
+    anew: set[str] = field(default_factory=set)  # stages to compute again although they are done
     _opened: dict[str, Any] = field(default_factory=dict, repr=False)
     _prints: dict[str, str] = field(default_factory=dict, repr=False)
     _made_of: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
@@ -40,7 +40,7 @@ class Workspace:
         return self.config.stages[name]
 
     def context(self, name: str, *, planning: bool = False, fitting: bool = False) -> Context:
-        """What a stage sees: its sources, opened on first use, as skeletons while planning; what it has fitted."""
+        """What a stage sees: its sources, opened on first use, as skeletons while planning; what it fitted."""
         has_fitted = self.stage(name).fits and not planning and not fitting
         fitted = self.once(f"fit of {name}", lambda: _open_store(fit_store(self.run_dir, name))) if has_fitted else None
         look = self.skeleton if planning else self.open
@@ -60,7 +60,7 @@ class Workspace:
         return self.once(name, lambda: self.stage(name).open(self.context(name)))
 
     def skeleton(self, name: str) -> Any:
-        """What a stage will give; what it gives where it is complete already."""
+        """What a stage will give; what it does give where it is complete already."""
 
         def made() -> Any:
             read = with_upstream(self.config, [name])  # a stage may be complete when one that it opens no longer is
@@ -71,13 +71,13 @@ class Workspace:
         return self.once(f"skeleton of {name}", made)
 
     def once(self, what: str, make: Callable[[], Any]) -> Any:
-        """Something about this run that is made once per process, until it is forgotten."""
+        """Something about this run that is computed once per process, until it is forgotten."""
         if what not in self._opened:
             self._opened[what] = make()
         return self._opened[what]
 
     def complete(self, name: str) -> bool:
-        """Whether a stage, and for a lazy one all it reads, can be opened with what the run folder holds."""
+        """Whether a stage, and all that a lazy one reads, can be opened with what the run folder has."""
         stage = self.stage(name)
         self.fingerprint(name)  # before anything is opened: what then is loaded is the code that it is about
         if name in self.anew:
@@ -89,7 +89,7 @@ class Workspace:
         return is_done(self, name, self.fingerprint(name))
 
     def fingerprint(self, name: str) -> str:
-        """The short hash of all that makes a stage's numbers."""
+        """The short hash of everything that determines a stage's numbers."""
         if name not in self._prints:
             self.ingredients(name)
         return self._prints[name]
@@ -107,13 +107,13 @@ class Workspace:
         return self._made_of[name]
 
     def code(self, name: str) -> dict[str, str]:
-        """What stands for the code outside geoxai that makes a stage's numbers, as it was when first asked."""
+        """What identifies the code outside geoxai that a stage's numbers depend on, as it was when first asked."""
         if name not in self._code:
             self._code[name] = fingerprints.code(self.stage(name))
         return self._code[name]
 
     def code_hash(self, name: str) -> str:
-        """The hash of the code outside geoxai that makes the numbers of a stage and of those it reads; no file of data
+        """The hash of the code outside geoxai that the numbers of a stage and of those it reads depend on; no data file
         is read for it.
         """
         return fingerprints.short_hash([self.code(one) for one in with_upstream(self.config, [name])])
@@ -181,7 +181,7 @@ def check_skeletons(workspace: Workspace, names: Iterable[str]) -> None:
     Raises
     ------
     ConfigError
-        With every mistake found, each at its place in the config. A stage that reads a mistaken one is not looked at.
+        With every mistake found, each at its place in the config. A stage that reads a mistaken one is not checked.
     """
     findings: list[Diagnostic] = []
     mistaken: set[str] = set()
@@ -243,7 +243,7 @@ def upstream(config: Config, name: str) -> list[str]:
 
 
 def with_upstream(config: Config, names: Iterable[str]) -> list[str]:
-    """The stages named and all that they read, directly or not, in the order in which they run."""
+    """The named stages and all that they read, directly or not, in the order in which they run."""
     wanted: set[str] = set()
     stack = list(names)
     while stack:

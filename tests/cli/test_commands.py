@@ -53,7 +53,7 @@ class TestCheck:
         result = geoxai_("check", "c.yaml")
         assert (result.exit_code, result.stdout) == (0, "c.yaml: fine, 2 stages: sst, again\n")
 
-    def test_bad_config_is_2_and_told_on_stderr(self):
+    def test_bad_config_is_2_and_reported_on_stderr(self):
         Path("c.yaml").write_text(CONFIG.replace("path", "pth", 1))
         result = geoxai_("check", "c.yaml")
         assert result.exit_code == 2
@@ -218,7 +218,9 @@ class TestInit:
         Path("enso.yaml").write_text("mine")
         result = geoxai_("init")
         assert result.exit_code == 2
-        assert result.stderr == "error: enso.yaml is already there\n  choose another name, or --force to overwrite it\n"
+        assert (
+            result.stderr == "error: enso.yaml exists already\n  choose another name, or use --force to overwrite it\n"
+        )
         assert Path("enso.yaml").read_text() == "mine"
         assert geoxai_("init", "--force").exit_code == 0
         assert Path("enso.yaml").read_text() != "mine"

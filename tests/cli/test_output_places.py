@@ -1,4 +1,4 @@
-"""Where a run may write: its own folder, nobody else's files; told by ``check`` at the line at fault."""
+"""Where a run may write: its own folder, nobody else's files; ``check`` reports the line at fault."""
 
 import os
 from pathlib import Path
@@ -49,7 +49,9 @@ class TestRunFolder:
         for command in ("check", "plan", "run"):
             result = geoxai_(command, "c.yaml")
             assert result.exit_code == 2
-            assert result.stderr.startswith(f"c.yaml:3:15: output.dir {Path.cwd()}/out is not empty and does not hold")
+            assert result.stderr.startswith(
+                f"c.yaml:3:15: output.dir {Path.cwd()}/out is not empty and is not the folder"
+            )
             assert "config.yaml, report.html, run.json" in result.stderr
         assert {p.name: p.read_text() for p in Path("out").iterdir()} == dict.fromkeys(
             ["config.yaml", "report.html", "run.json"], "mine"
@@ -58,7 +60,7 @@ class TestRunFolder:
     def test_the_current_folder_with_its_config_is_refused(self):
         result = check("dir: out", "dir: .")
         assert result.exit_code == 2
-        assert "it holds c.yaml" in result.stderr
+        assert "it contains c.yaml" in result.stderr
 
     @pytest.mark.parametrize("place", ["c.yaml", "c.yaml/below", "c.yaml/further/below"])
     def test_a_path_that_is_or_lies_inside_a_file(self, place):

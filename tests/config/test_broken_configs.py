@@ -1,4 +1,4 @@
-"""Every mistake in a config is told at its place, in one line, with a remedy."""
+"""Every mistake in a config is reported at its place, in one line, with a remedy."""
 
 from pathlib import Path
 
@@ -170,9 +170,9 @@ BROKEN = {
         [('"${vars.data}/sst_*.nc"', "${vars.data}/sst_*.nc")],
         [("c.yaml:7:34: a ',' or '}' is missing before this", "must be in quotes")],
     ),
-    "no blank after the colon": (
+    "no space after the colon": (
         [("{use: index.oni}", "{use:index.oni}")],
-        [("c.yaml:8:3: stage 'enso' needs 'use'", "write a blank after the colon: use: index.oni")],
+        [("c.yaml:8:3: stage 'enso' needs 'use'", "write a space after the colon: use: index.oni")],
     ),
     "tab": (
         [("    from: sst", "\tfrom: sst")],
@@ -224,7 +224,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_mistakes_are_told_at_their_place(name, good, write):
+def test_mistakes_are_reported_at_their_place(name, good, write):
     changes, expected = BROKEN[name]
     for old, new in changes:
         assert old in good
@@ -254,7 +254,7 @@ def test_mistakes_are_told_at_their_place(name, good, write):
         ("a: b\0\n", "c.yaml:1:5: the character '\\x00' is not allowed in YAML"),
     ],
 )
-def test_files_that_are_no_config(text, line, write):
+def test_files_that_are_not_configs(text, line, write):
     with pytest.raises(ConfigError) as raised:
         load(write(text))
     assert any(finding.render().startswith(line) for finding in raised.value.diagnostics)
@@ -343,7 +343,7 @@ COLLECTIONS = st.sampled_from([[], ["a"], [[1]], {}, {"a": 1}, {"use": "x"}])
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(data=st.data())
 def test_anything_wrong_is_a_finding_at_a_place(data, good, write):
-    """Any value of the good config replaced by anything: read, or told in one line, never another exception."""
+    """Any value of the good config replaced by anything: read, or reported in one line, never another exception."""
     if not Path("c.yaml").exists():
         write(good)
     document = parse(good, "c.yaml")

@@ -74,7 +74,7 @@ def test_what_is_dumped_is_read_back(data):
 
 
 @given(st.text("ab:{}[],'\"\n -#&*!|>%@`${}.1", max_size=40))
-def test_any_text_is_read_or_told_at_a_place(text):
+def test_any_text_is_read_or_reported_at_a_place(text):
     document = parse(text, "f")
     lines = text.count("\n") + 1
     assert all(1 <= finding.place.line <= lines and finding.place.column >= 1 for finding in document.findings)

@@ -1,4 +1,4 @@
-"""A config that is right: what it holds, what stands where, and that it survives being written down."""
+"""A correct config: its content, the position of everything in it, and that it survives being written."""
 
 import pickle
 from pathlib import Path
@@ -55,7 +55,7 @@ def test_variables_may_use_variables(write, good):
     assert load(write(text)).stages["sst"].path.endswith("/data/sst_*.nc")
 
 
-def test_a_wrong_variable_is_told_where_it_is_used(write, good):
+def test_a_wrong_variable_is_reported_where_it_is_used(write, good):
     with pytest.raises(ConfigError, match=r"c.yaml:12:10: stages.anomaly.fit must have at most 2 item"):
         load(write(good.replace("[1951, 1994]", '"${vars.years}"').replace("[1951, 1980]", "[1, 2, 3]")))
 

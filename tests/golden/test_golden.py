@@ -1,4 +1,4 @@
-"""Numbers do not move while revisions stay: users' results would be stale and nobody would know."""
+"""Numbers do not change while revisions stay the same: users' results would be stale and nobody would know."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -42,7 +42,7 @@ def test_a_truncated_file(small: Callable[..., Path], data: Path, tmp_path: Path
     assert geoxai("run", small(data=f"{data}/sst_*.nc")).returncode == 0
 
 
-def test_damage_inside_a_file_is_told_with_its_variable(small: Callable[..., Path], data: Path) -> None:
+def test_damage_inside_a_file_is_reported_with_its_variable(small: Callable[..., Path], data: Path) -> None:
     spoilt = data / SST.name
     content = bytearray(spoilt.read_bytes())
     content[len(content) // 3 : 2 * len(content) // 3] = bytes(len(content) // 3)
@@ -135,7 +135,7 @@ def test_a_read_only_folder(small: Callable[..., Path], tiny_disk: Callable[[str
     assert "Traceback" not in done.stderr
 
 
-def test_a_finished_run_that_became_read_only_is_told_plainly(
+def test_a_finished_run_that_became_read_only_is_reported_clearly(
     small: Callable[..., Path], tiny_disk: Callable[[str], Path]
 ) -> None:
     disk = tiny_disk("size=200m")

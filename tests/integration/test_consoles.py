@@ -1,4 +1,4 @@
-"""Runs whose terminal, pipe, log, locale or neighbours are not as one would wish, and the signals that end them."""
+"""Runs with an unusual terminal, pipe, log, locale or neighbour, and the signals that end them."""
 
 import os
 import signal
@@ -56,7 +56,7 @@ def test_output_that_is_all_that_was_asked_for_is_missed() -> None:
     assert done.stderr == "error: No space left on device\n"
 
 
-def test_a_log_that_cannot_be_written_is_no_traceback(plugged: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_log_that_cannot_be_written_gives_no_traceback(plugged: Callable[..., Path], tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "run.log").symlink_to("/dev/full")
     (tmp_path / "run" / ".geoxai").touch()

@@ -1,4 +1,4 @@
-"""Results that a disk, a copy or a person has damaged: known, told once, and computed anew to the same bytes."""
+"""Results damaged by a disk, a copy or a person: detected, reported once, and recomputed to the same bytes."""
 
 import hashlib
 import json

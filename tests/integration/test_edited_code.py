@@ -1,4 +1,4 @@
-"""Results of code that was edited since are computed anew: networks, stages of other packages, what these import."""
+"""Results of code that was edited later are recomputed: networks, stages of other packages, what these import."""
 
 import json
 import os
@@ -154,7 +154,7 @@ def test_a_worker_refuses_other_code_than_the_run_began_with(folder: Path, forgo
     began = workspace.fingerprint("relevance"), workspace.code_hash("relevance")
     edit("late.py", "0.0", "1.0")
     outcome = perform_in_worker(str(folder / "run"), "relevance", 1, *began)
-    assert "has changed since the run began" in str(outcome.error)
+    assert "has changed since the run started" in str(outcome.error)
     assert "run the same command again" in str(outcome.error)
 
 

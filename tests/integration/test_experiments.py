@@ -74,7 +74,7 @@ def test_el_nino_in_real_temperatures(shared_data: Path, tmp_path: Path) -> None
     assert 0.25 < float(land.mean()) < 0.3
 
 
-def test_a_fit_that_meets_test_years_is_told_everywhere(small: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_fit_that_meets_test_years_is_reported_everywhere(small: Callable[..., Path], tmp_path: Path) -> None:
     config = small()
     config.write_text(config.read_text().replace("fit: [1951, 1985]", "fit: [1951, 2000]"))
     told = "the climatology is fitted on 1951 to 2000, which overlaps the test years"

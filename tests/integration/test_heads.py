@@ -180,7 +180,7 @@ def test_a_stage_without_rules_does_not_hide_those_of_others(config):
     assert "fold is for batch norms in eval right behind a dense layer or convolution: drop it" in told.stderr
 
 
-def test_a_mistake_above_is_told_once_at_its_stage(config):
+def test_a_mistake_above_is_reported_once_at_its_stage(config):
     more = ["a: {use: explain.lrp, target: warm}", "b: {use: explain.lrp, target: cold}"]
     told = geoxai_("rules", path := config(CLASSES, "head: image", *more))
     assert (told.exit_code, told.stdout) == (2, "")

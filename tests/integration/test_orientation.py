@@ -1,4 +1,4 @@
-"""However a field is stored, the same relevance stands at the same place."""
+"""However a field is stored, the same relevance is at the same place."""
 
 from collections.abc import Callable
 from itertools import product

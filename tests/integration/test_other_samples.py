@@ -215,7 +215,7 @@ def test_a_changed_scaling_of_another_run_makes_samples_anew(config, tmp_path):
         ("{like: own, run: own.zarr}", "give one of like and run"),
     ],
 )
-def test_a_scale_that_makes_no_sense_is_told_at_its_place(config, scale, told):
+def test_a_scale_that_makes_no_sense_is_reported_at_its_place(config, scale, told):
     done = geoxai_("check", config(other=f"scale: {scale}"))
     assert done.exit_code == 2
     assert told in " ".join(done.output.split())

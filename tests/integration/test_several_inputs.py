@@ -189,7 +189,7 @@ def test_images_lie_on_the_grid_of_the_first_input(tmp_path, config, grid):
             np.testing.assert_allclose(got, (values / size)[used].mean(0), rtol=1e-6, atol=1e-9)
 
 
-def test_every_input_has_its_own_wishes(tmp_path, config):
+def test_every_input_has_its_own_orientation_and_scaling(tmp_path, config):
     """The second is wanted south first, from 0 to 360, flat, and in physical units over 10."""
     program = torch.export.export(Turned().eval(), (torch.zeros(7, 2, 8, 12), torch.zeros(7, 180)))
     torch.export.save(program, tmp_path / "turned.pt2")
@@ -275,7 +275,7 @@ def test_gaps_that_vary_in_time(tmp_path, config):
         ("labels: labels, scale: {sst: [0, 1], slp: [0, 1]}", "args: {first: 2}", (), ["no constants for channel"]),
     ],
 )
-def test_mistakes_are_told_before_anything_is_computed(config, samples, network, more, words):
+def test_mistakes_are_reported_before_anything_is_computed(config, samples, network, more, words):
     told = geoxai_("plan", config(samples=samples, network=network, more=more))
     assert told.exit_code == 2, told.output
     assert all(word in told.output for word in words), told.output
@@ -373,7 +373,7 @@ def test_a_note_says_which_input_is_which_argument(tmp_path, named, inputs, note
     assert [n for n in notes if n.startswith("inputs by")] == ([note] if note else [])
 
 
-def test_an_input_that_the_network_never_reads_is_told_once(tmp_path, named):
+def test_an_input_that_the_network_never_reads_is_reported_once(tmp_path, named):
     done = geoxai_("run", named("{sst: [sst], slp: [slp]}", examples=1))
     assert done.exit_code == 0, done.output
     log = (tmp_path / "run" / "run.log").read_text()

@@ -68,7 +68,7 @@ def test_a_step_of_a_channel_is_explained(tmp_path, config):
         ("forecast: {use: predict}", "the network gives 3 time steps of images"),
     ],
 )
-def test_steps_that_are_missing_or_too_many_are_told(config, more, words):
+def test_steps_that_are_missing_or_too_many_are_reported(config, more, words):
     told = geoxai_("plan", config(more))
     assert told.exit_code == 2, told.output
     assert words in told.output

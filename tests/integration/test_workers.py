@@ -112,7 +112,7 @@ def test_workers_that_cannot_start_are_given_up(plugged: Callable[..., Path], tm
 
 
 def begun(path: Path, folder: Path) -> subprocess.Popen[str]:
-    """A run in a session of its own that has begun to do units."""
+    """A run in a session of its own that has started on its units."""
     process = subprocess.Popen(
         command("run", path),
         env=environment(),

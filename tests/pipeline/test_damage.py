@@ -1,4 +1,4 @@
-"""Any file of a run damaged in any way: told once and computed anew, or told by ``verify``; never taken for done."""
+"""Any file of a run damaged in any way: reported once and recomputed, or reported by ``verify``; never counted done."""
 
 import json
 import os
@@ -233,7 +233,7 @@ def test_verify_names_strangers_and_what_is_not_complete(fake: Any, finished: tu
 
 
 def test_verify_of_something_else(tmp_path: Path) -> None:
-    for place, why in [(tmp_path, "does not hold a run"), (tmp_path / "gone", "is not a folder")]:
+    for place, why in [(tmp_path, "is not the folder of a geoxai run"), (tmp_path / "gone", "is not a folder")]:
         with pytest.raises(InputError, match=why):
             verify(place)
 

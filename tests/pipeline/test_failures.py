@@ -57,7 +57,7 @@ def test_debug_shows_the_traceback(
     assert "1 / 0" in told
 
 
-def test_out_of_memory_is_told_with_what_to_lower(fake: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_is_reported_with_what_to_lower(fake: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def too_large(*args: Any) -> None:
         raise MemoryError("Unable to allocate 9 TiB")
 
@@ -117,7 +117,7 @@ def test_output_dir_that_became_a_file(fake: Any, tmp_path: Path, place: str) ->
     assert result.message.startswith(f"output.dir {tmp_path / place} ")
 
 
-def test_output_dir_with_blanks_and_umlauts(fake: Any, tmp_path: Path) -> None:
+def test_output_dir_with_spaces_and_umlauts(fake: Any, tmp_path: Path) -> None:
     config = load(fake(), [f"output.dir={tmp_path}/schöne Läufe ☀"])
     assert run(config).exit_code == 0
     assert (tmp_path / "schöne Läufe ☀" / "mean.txt").exists()
@@ -130,7 +130,7 @@ def test_a_device_that_is_not_there(fake: Any, monkeypatch: pytest.MonkeyPatch) 
     assert "compute.device is cuda:1, but torch finds 1 cuda device on this machine" in result.message
 
 
-def test_plan_tells_the_layout_that_run_refuses(fake: Any) -> None:
+def test_plan_names_the_layout_that_run_refuses(fake: Any) -> None:
     run(fake())
     why = {stage.name: stage.why for stage in plan(load(fake("chunk: 4"))).stages}
     assert why["square"].startswith("refused: stored in 4 units of 3 ")

@@ -126,7 +126,7 @@ def test_names_count_only_where_people_read_them(prints: Callable[..., list[str]
     assert renamed_shown != shown
 
 
-def test_how_results_are_shown_is_no_science(prints: Callable[..., list[str]]) -> None:
+def test_how_results_are_shown_does_not_count_as_science(prints: Callable[..., list[str]]) -> None:
     assert prints(("from: both", "from: both, title: x"))[-1] == prints()[-1]
 
 
@@ -143,6 +143,6 @@ def test_stages_that_share_what_is_above_them_cost_no_more(prints: Callable[...,
     )
 
 
-def test_an_input_that_is_gone_is_told(tmp_path: Path) -> None:
+def test_an_input_that_is_gone_is_reported(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"a\.nc cannot be read: no such file"):
         fingerprints.digest_paths(str(tmp_path / "gone" / "a.nc"))

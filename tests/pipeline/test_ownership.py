@@ -65,7 +65,7 @@ def test_the_same_name_in_another_file_with_nothing_in_common_is_refused(again: 
         pytest.param([("use: fake.text", "use: fake.text, from: mean")], "elsewhere/x.yaml", id="the name is kept"),
     ],
 )
-def test_ones_own_config_goes_on_without_a_word(again: Callable, changes: list[tuple[str, str]], file: str) -> None:
+def test_ones_own_config_goes_on_without_a_message(again: Callable, changes: list[tuple[str, str]], file: str) -> None:
     assert again(*changes, file=file).exit_code == 0
 
 

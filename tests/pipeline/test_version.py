@@ -1,4 +1,4 @@
-"""The version comes from the repository, and stands in what a run writes."""
+"""The version comes from the repository, and is in everything a run writes."""
 
 import json
 import os
@@ -84,4 +84,4 @@ def test_it_is_in_what_a_run_writes_and_plan_names_another(fake, monkeypatch) ->
     assert rows["numbers"].endswith("fit is stored, made by geoxai 0.0.1")
     assert rows["mean"].endswith("done")
     assert run(fake()).exit_code == 0
-    assert fake.computed == []  # another version alone computes nothing anew
+    assert fake.computed == []  # another version alone recomputes nothing

@@ -15,7 +15,7 @@ def test_no_step_of_the_coast_crosses_the_map(resolution):
 
 
 @pytest.mark.parametrize("resolution", ["110m", "50m"])
-def test_the_date_line_and_the_south_pole_are_no_coast(resolution):
+def test_the_date_line_and_the_south_pole_are_not_coast(resolution):
     for line in coastlines(resolution):
         on_edge = np.abs(np.abs(line[:, 0]) - 180) < 1e-3
         assert not (on_edge[:-1] & on_edge[1:]).any()

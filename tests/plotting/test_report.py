@@ -70,7 +70,7 @@ def test_the_page_needs_nothing_else(report):
     assert "<script" not in render_report(report)
 
 
-def test_the_page_tells_the_run(report):
+def test_the_page_describes_the_run(report):
     text = Page(render_report(report)).text
     for words in (
         "enso <lrp>",
@@ -97,7 +97,7 @@ def test_a_report_of_nothing_is_a_page():
     assert "Figures" not in page.text
 
 
-def test_networks_stand_beside_simpler_models():
+def test_networks_are_beside_simpler_models():
     summary = {
         "task": "classification",
         "networks": [{"seed": 0, "test": {"accuracy": 0.98}}, {"seed": 1, "test": {"accuracy": 0.97}}],
@@ -113,7 +113,7 @@ def test_networks_stand_beside_simpler_models():
     )
 
 
-def test_shares_stand_beside_area_shares():
+def test_shares_are_beside_area_shares():
     shares = {
         "nino34": {"relevance_share": 0.21, "area_share": 0.03},
         "nino12": {"relevance_share": 0.1, "area_share": 0.01},
@@ -127,7 +127,7 @@ def test_shares_stand_beside_area_shares():
     )
 
 
-def test_numbers_of_several_networks_are_told_by_mean_and_range():
+def test_numbers_of_several_networks_are_reported_by_mean_and_range():
     regions = {
         "nino34": {"relevance_share": [0.2, 0.3, 0.4], "cell_share": 0.03, "area_share": 0.05},
         "nino3": {"relevance_share": [0.1, None, 0.2], "cell_share": 0.04, "area_share": 0.06},

@@ -1,4 +1,4 @@
-"""Stages of other packages: found by their entry point, refused in words."""
+"""Stages of other packages: found by their entry point, refused with a reason."""
 
 import re
 from collections.abc import Callable, Iterator
