@@ -270,7 +270,7 @@ def test_gaps_that_vary_in_time(tmp_path, config):
             "labels: labels",
             "args: {first: 2}",
             ["one: {use: samples, inputs: sst, labels: labels}", "forecast: {use: predict, from: one, model: network}"],
-            ["the network takes the inputs surface, upper, the samples have one without a name"],
+            ["the network takes the inputs surface, upper, but the samples have one without a name"],
         ),
         ("labels: labels, scale: {sst: [0, 1], slp: [0, 1]}", "args: {first: 2}", (), ["no constants for channel"]),
     ],
@@ -346,10 +346,14 @@ def named(tmp_path, config):
     [
         (
             "{slp: [slp], sst: [sst]}",
-            ["arguments are sst, slp,", "samples slp, sst: slp would be taken as sst", "inputs: {sst: ..., slp: ...}"],
+            [
+                "arguments are sst, slp",
+                "samples are slp, sst: slp would be taken as sst",
+                "inputs: {sst: ..., slp: ...}",
+            ],
         ),
-        ("{slp: [slp], upper: [z500]}", ["arguments are sst, slp,", "samples slp, upper", "in the order of"]),
-        ("{lower: [slp], sst: [sst]}", ["samples lower, sst: sst would be taken as slp"]),
+        ("{slp: [slp], upper: [z500]}", ["arguments are sst, slp", "samples are slp, upper", "in the order of"]),
+        ("{lower: [slp], sst: [sst]}", ["samples are lower, sst: sst would be taken as slp"]),
     ],
 )
 def test_inputs_in_another_order_than_the_arguments_are_refused(named, kind, inputs, words):
