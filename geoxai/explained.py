@@ -51,6 +51,7 @@ ATTRS: dict[str, dict[str, str]] = {
     "stabiliser_relevance": {"long_name": "relevance taken by the stabiliser of the epsilon rule"},
     "lost_relevance": {"long_name": "relevance without a receiver, including that on filled cells"},
     "filled_relevance": {"long_name": "relevance on cells that hold no data but a fill value"},
+    "absolute_relevance": {"long_name": "sum of the relevance of all inputs without its signs"},
     "confidence": {"long_name": "probability of the predicted class", "units": "1"},
     "nonpositive_target": {"long_name": "explained value is not positive, which the rules presume"},
 }
@@ -95,6 +96,10 @@ def per_sample(
         lost = None if lost is None else lost + filled
     if lost is not None:
         variables["lost_relevance"] = (dims, lost)
+    if lost is not None:
+        maps = result.relevance if isinstance(result.relevance, tuple) else (result.relevance,)
+        size = sum(m.abs().sum(tuple(range(len(dims), m.ndim)), dtype=torch.float64) for m in maps)
+        variables["absolute_relevance"] = (dims, numbers(torch.as_tensor(size)))
     variables["nonpositive_target"] = (dims, numbers(result.nonpositive_target))
     return variables
 

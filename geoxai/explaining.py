@@ -22,8 +22,10 @@ from geoxai.errors import InputError, OptionError
 from geoxai.explained import ATTRS, at_layers, attributes, described, per_sample, quantity, units_of
 from geoxai.grid.several import plain
 from geoxai.models.outputs import output_grid, place_on_output
+from geoxai.soundness import unsound
 
 log = logging.getLogger("geoxai.explain")
+DOUBTS = "geoxai.explain.doubts"  # the logger of what a caller with parts of the samples had better say of them all
 
 CELLS_PER_BATCH = 2**20
 FILLED_SHARE_WARNED = 0.01
@@ -109,9 +111,11 @@ def explain(
         dim ``target`` for a list of targets), NaN where not ``valid``; ``relevance_at_<layer>`` for layers; per sample
         ``prediction``, ``target_value``, ``confidence`` for classifiers, ``nonpositive_target``, ``filled_relevance``
         if ``valid`` is given, and the account: ``target_value = sum(relevance) + bias_relevance +
-        stabiliser_relevance + lost_relevance``. Attribute ``account`` is ``closed``, ``none`` for methods that do not
-        decompose, or ``approximate`` (see ``precision``). ``prediction`` is the class index, the value of a scalar
-        output, or the output at the target of a dense one.
+        stabiliser_relevance + lost_relevance``, with ``absolute_relevance``, the sum of ``|relevance|``. Where
+        more than half is lost, or that sum is more than 100 times ``|target_value|``, a warning is logged.
+        Attribute ``account`` is ``closed``, ``none`` for methods that do not decompose, or ``approximate`` (see
+        ``precision``). ``prediction`` is the class index, the value of a scalar output, or the output at the
+        target of a dense one.
 
     Raises
     ------
@@ -162,6 +166,8 @@ def explain(
     dataset.attrs = attributes(result, method, rules, target, dtype, device, options)
     if reference is not None:
         dataset.attrs["reference"] = described(reference)
+    if (doubt := unsound(dataset)) is not None:
+        logging.getLogger(DOUBTS).warning("%s", doubt)
     units = units or ("1" if result.confidence is not None else None)
     for name, variable in dataset.data_vars.items():
         is_map = str(name).startswith("relevance")

@@ -16,7 +16,7 @@ LAYERS = (
     ("config",),
     ("stages",),
     ("explaining",),
-    ("explained",),
+    ("explained", "soundness"),
     ("synthetic",),
     ("plotting", "readers", "models", "attribution", "statistics"),
     ("grid", "storage"),

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from geoxai.attribution import RuleRow
     from geoxai.models.networks import Networks
 
+log = logging.getLogger("geoxai.explain")
+
 SPLITS = ("train", "validation", "test")
 _ADVICE = {name: rule.advice for name, rule in RULES.items()} | PRESET_ADVICE
 RULES_MANUAL = (
@@ -50,7 +52,7 @@ class Explain(StoredStage):
     """What the explanation methods have in common."""
 
     gives: ClassVar[str] = "relevance"
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
     libraries: ClassVar[tuple[str, ...]] = ("attribution", "grid", "models", "readers", "statistics")
     account: ClassVar[str]
 
@@ -147,16 +149,25 @@ class Explain(StoredStage):
         samples, networks = self._sources(context)
         block = samples.isel(sample=self._positions(samples)[start:stop])
         block = _whole_batches(block, networks.fixed_batch).load()
-        members = [
-            self._explain(context, networks, number, block, self.window).drop_vars("target", errors="ignore")
-            for number in range(len(networks.modules))
-        ]
+        with _unheard("geoxai.explain.doubts"):  # said in the end, of all units at once
+            members = [
+                self._explain(context, networks, number, block, self.window).drop_vars("target", errors="ignore")
+                for number in range(len(networks.modules))
+            ]
         whole = xr.concat(members, "network", join="exact") if networks.dims else members[0]
         return whole.isel(sample=slice(0, stop - start))
 
     def summarise(self, context: Context, result: xr.Dataset) -> dict[str, Any] | None:
-        """The terms of the account as shares of the explained value, by split; None where there is no account."""
-        return account_summary(result) if self.account == "closed" else None
+        """The terms of the account as shares of the explained value, by split; None where there is no account. Warns
+        of maps that say little although their account closes.
+        """
+        if self.account != "closed":
+            return None
+        from geoxai.soundness import unsound
+
+        if (doubt := unsound(result)) is not None:
+            log.warning("%s: %s", context.stage, doubt)
+        return account_summary(result)
 
     def _method_options(self) -> dict[str, Any]:
         """The method and its options for ``geoxai.explain``."""
@@ -215,7 +226,7 @@ class Explain(StoredStage):
 
         Nobody needs to know what an empty sample gives: its warnings are not passed on.
         """
-        with _unheard("geoxai.attribution", "geoxai.explain"):
+        with _unheard("geoxai.attribution", "geoxai.explain", "geoxai.explain.doubts"):
             found = self._explain(context, networks, 0, _empty(samples, networks), "never")
         found.attrs["notes"] = json.dumps([*networks.notes, *json.loads(found.attrs["notes"])])
         found.attrs["target"] = described(self.target)

@@ -21,6 +21,9 @@ ACCOUNT = {
 }
 
 
+ABSOLUTE = {"absolute_relevance": "sum of the relevance of all inputs without its signs"}
+
+
 def template(
     samples: xr.Dataset, networks: Networks, tried: xr.Dataset, targets: list[str], closed: bool
 ) -> xr.Dataset:
@@ -71,7 +74,7 @@ def template(
         add("prediction", np.float32, {"long_name": what} | units)
     add("target_value", np.float64, {"long_name": "explained value"} | units)
     if closed:
-        for name, text in ACCOUNT.items():
+        for name, text in (ACCOUNT | ABSOLUTE).items():
             add(name, np.float64, {"long_name": text} | units)
     on_filled = {"long_name": f"{what_of_maps} on filled cells, masked in the maps"}
     add("filled_relevance", np.float64, on_filled | (units if what_of_maps == "relevance" else {}))

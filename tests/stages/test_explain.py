@@ -221,3 +221,23 @@ def test_planning_warns_of_nothing_and_gives_rules(tmp_path, caplog):
         Lrp(target="la_nina", score="logit").skeleton(context)
     assert not caplog.records
     assert {row.op for row in Lrp().rule_table(context)} >= {"conv2d", "linear"}
+
+
+def test_maps_that_say_little_are_warned_of_once_for_all_units(tmp_path, caplog):
+    several = networks(2)
+    for module in several.modules:  # the last layer sees values below 0 alone, with weights above 0
+        with torch.no_grad():
+            module.conv.weight.mul_(0.01)
+            module.conv.bias.fill_(-0.5)
+            module.out.weight.abs_()
+            module.out.bias.zero_()
+        module.forward = lambda x, own=module: own.out(nn.functional.gelu(own.conv(x)).flatten(1))
+    stage = Lrp(rules="alpha1_beta0", target="el_nino", score="logit", chunk=7, batch_size=7)
+    with caplog.at_level(logging.WARNING):
+        store = build(tmp_path, stage, samples(), several)
+        assert not [r for r in caplog.records if "say little" in r.getMessage()]
+        stage.summarise(Context("relevance", tmp_path, {}), store)
+    (told,) = [r.getMessage() for r in caplog.records if "say little" in r.getMessage()]
+    assert told.startswith(
+        "relevance: with rules alpha1_beta0 more than half of the explained value is lost in 40 of 40"
+    )
