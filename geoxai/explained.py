@@ -131,5 +131,7 @@ def attributes(
     }
     if method == "lrp":
         attrs["rules"] = rules if isinstance(rules, str) else json.dumps(rules, default=str)
+        if rules == "auto":
+            attrs["rules_chosen"] = result.preset
         attrs["rule_table"] = json.dumps([asdict(row) for row in result.table])
     return attrs

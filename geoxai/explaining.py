@@ -51,7 +51,7 @@ def explain(
     model: Callable,
     inputs: Inputs,
     method: str = "lrp",
-    rules: Any = "alpha1_beta0",
+    rules: Any = "auto",
     target: Any = "predicted",
     batch_size: int | None = None,
     *,
@@ -78,7 +78,8 @@ def explain(
         and numpy arrays are accepted too, as a tuple for several inputs; their dims are ``sample``, ``dim_1``, ...
         and have no coordinates.
     method, rules, options
-        As in ``geoxai.attribution.attribute``, such as ``output``, ``window``, ``layers`` and ``flat_below``.
+        As in ``geoxai.attribution.attribute``, such as ``output``, ``window``, ``layers`` and ``flat_below``; the
+        attribute ``rules_chosen`` says which preset ``auto`` chose.
     target
         As there, and for dense outputs on the inputs' grid a mapping, or several of them in a list: ``{"box": {"lat":
         [s, n], "lon": [w, e]}}`` or ``{"box": "nino34"}``, ``{"polygon": {"lat": [...], "lon": [...]}}``, ``{"mask":

@@ -23,7 +23,7 @@ def unsound(explained: xr.Dataset) -> str | None:
     """
     if "absolute_relevance" not in explained:
         return None
-    rules = explained.attrs["rules"]
+    rules = str(explained.attrs.get("rules_chosen", explained.attrs["rules"]))
     value = abs(explained["target_value"])
     value = value.where(value > 0)
     there = int(value.notnull().sum())

@@ -57,7 +57,7 @@ def attribute(
     x: Tensor | np.ndarray | tuple,
     *,
     method: str = "lrp",
-    rules: Any = "alpha1_beta0",
+    rules: Any = "auto",
     target: Any = "predicted",
     score: str = "contrast",
     start: str = "logit",
@@ -87,7 +87,9 @@ def attribute(
     method
         ``lrp``, ``gradient``, ``gradient_squared`` or ``gradient_x_input``.
     rules
-        For lrp: a preset or rule name, or a list of lines (see ``lrp.parse_rules``). ``options`` such as ``eps=1e-4``
+        For lrp: a preset or rule name, or a list of lines (see ``lrp.parse_rules``). ``auto`` is ``alpha1_beta0`` for
+        networks whose activations cannot be negative, such as those with ReLU, and ``epsilon`` for all others; what it
+        chose is in ``Attribution.preset`` and in the table. ``options`` such as ``eps=1e-4``
         or ``bias="ignore"`` set those of a named preset.
     target
         An index or index tuple into one sample's output; a boolean mask or weights of its shape; an integer array (N,)
@@ -286,7 +288,7 @@ def _explain_batch(
             found = gradients.derivative(leaves, output.values, objective.coefficients)
             found = [gradients.TRANSFORMS[method](g, leaf.detach()) for g, leaf in zip(found, leaves)]
             check_values(value, found)
-            results.append(_TargetResult(tuple(found), value, None, False, (), (), {}, returned))
+            results.append(_TargetResult(tuple(found), value, None, False, (), (), {}, returned, ""))
             continue
         planned = engine.plan(recorded, objective, rules, depth.flat_below)
         table = engine.table(recorded, planned)
@@ -299,7 +301,8 @@ def _explain_batch(
         notes = (*recorded.tape.notes, *planned.notes)
         maps = tuple(r.contiguous() for r in found)
         at_layers = {path: kept[node] for path, node in outputs.items()}
-        results.append(_TargetResult(maps, value, ledger, positive, table, notes, at_layers, returned))
+        result = _TargetResult(maps, value, ledger, positive, table, notes, at_layers, returned, planned.preset)
+        results.append(result)
     return _stacked(results, question, output, len(inputs))
 
 
@@ -313,6 +316,7 @@ class _TargetResult:
     notes: tuple[str, ...]
     layers: dict[str, Tensor]
     output: Tensor
+    preset: str
 
 
 def _stacked(results: list[_TargetResult], question: Question, output: Output, inputs: int) -> Attribution:
@@ -341,6 +345,7 @@ def _stacked(results: list[_TargetResult], question: Question, output: Output, i
         notes=tuple(notes),
         account="closed" if ledgers else "none",
         target_output=None if classifier else over_targets([r.output for r in results]),
+        preset=results[0].preset,
         layers={path: over_targets([r.layers[path] for r in results]) for path in results[0].layers},
         **account,
     )

@@ -39,6 +39,8 @@ class Attribution:
         ``closed``, ``none``, or ``approximate`` where products were computed in a shorter type.
     target_output
         The network's output, as it returned it, weighted by the target (N,); None for classifiers.
+    preset
+        For lrp the preset that ran, ``custom`` for a list: of ``rules: auto`` the one that it chose.
     layers
         Relevance at the outputs of the layers asked for, by module path.
     """
@@ -55,6 +57,7 @@ class Attribution:
     notes: tuple[str, ...] = ()
     account: str = "closed"
     target_output: Tensor | None = None
+    preset: str = ""
     layers: dict[str, Tensor] = field(default_factory=dict)
 
 

@@ -113,6 +113,8 @@ def method_words(attrs: Mapping[str, Any]) -> str:
     rules = attrs.get("rules")
     if not rules:
         return named
+    if chosen := attrs.get("rules_chosen"):
+        return f"{named}, rules {chosen} (chosen by {rules})"
     return f"{named}, rules {rules}" if not str(rules).startswith("[") else f"{named}, with a list of rules"
 
 

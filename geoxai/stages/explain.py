@@ -36,6 +36,7 @@ RULES_MANUAL = (
     "Name of a preset, or a list of lines, of which the first that matches an operation wins: "
     "`[{match: first, rule: z_box, low: 0, high: 1}, {match: all, rule: epsilon, eps: 1e-6}]`. "
     f"Presets: {', '.join(PRESET_NAMES)}. "
+    "The attribute `rules_chosen` says which preset auto took. "
     f"Rules in lines: {', '.join(RULES)}. "
     f"`match` is one of {', '.join(MATCHES)}; `path` beside it is a pattern for the module path, such as `encoder.*`. "
     "first and last are the weighted operations next to the input and the output, weighted means linear and conv; "
@@ -290,7 +291,7 @@ class Lrp(Explain):
     example: ClassVar[str] = "relevance: {use: explain.lrp, from: samples, model: network, subset: test}"
     account: ClassVar[str] = "closed"
 
-    rules: str | list[dict[str, Any]] = Field("alpha1_beta0", description=RULES_MANUAL)
+    rules: str | list[dict[str, Any]] = Field("auto", description=RULES_MANUAL)
     layers: list[str] = Field(
         [], description="Paths of modules, such as `features.3`, at whose outputs relevance is stored too."
     )

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from geoxai.models.networks import Networks
 
 # Attributes that say what was explained, how and of which samples; composites keep them.
-EXPLAINED = ("method", "rules", "target", "score", "reference", "subset")
+EXPLAINED = ("method", "rules", "rules_chosen", "target", "score", "reference", "subset")
 
 ACCOUNT = {
     "bias_relevance": "relevance that biases keep",

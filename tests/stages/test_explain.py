@@ -241,3 +241,15 @@ def test_maps_that_say_little_are_warned_of_once_for_all_units(tmp_path, caplog)
     assert told.startswith(
         "relevance: with rules alpha1_beta0 more than half of the explained value is lost in 40 of 40"
     )
+
+
+def test_the_rules_that_auto_chose_are_in_the_store_its_table_and_captions(tmp_path):
+    from geoxai.plotting.captions import method_words
+
+    store = build(tmp_path, Lrp(), samples(), networks(2))
+    assert (store.attrs["rules"], store.attrs["rules_chosen"]) == ("auto", "alpha1_beta0")
+    assert "alpha1_beta0, chosen by auto" in store.attrs["rule_table"]
+    assert method_words(store.attrs) == "layer-wise relevance propagation, rules alpha1_beta0 (chosen by auto)"
+    same = build(tmp_path, Lrp(rules="alpha1_beta0"), samples(), networks(2))
+    assert "rules_chosen" not in same.attrs
+    xr.testing.assert_equal(store, same)

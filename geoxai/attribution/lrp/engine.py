@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from geoxai.attribution.lrp.arrangements import arranged, put_back
+from geoxai.attribution.lrp.automatic import decided
 from geoxai.attribution.lrp.checking import nodes_are_checked
 from geoxai.attribution.lrp.conservation import Conservation
 from geoxai.attribution.lrp.dense import Dense, PerSampleDense
@@ -62,6 +63,7 @@ class Plan:
     active: frozenset[Node]
     rules: dict[Node, tuple[Rule, str]]
     folded: tuple[Node, MapNode] | None
+    preset: str
     notes: tuple[str, ...] = ()
 
     def nodes(self, tape: Tape) -> list[Node]:
@@ -182,10 +184,11 @@ def plan(recorded: Forward, objective: Objective, rules: RuleList, flat_below: s
         start, z, folded = with_offset(tape, recorded.value, values, offsets(objective))
         relevance = coefficients.reshape(z.shape) * z
     active = _reached(start, tape, folded)
-    chosen = _choose(tape, active, folded, rules)
+    listed = decided(rules, [node for node in tape.nodes if node in active or node is (folded and folded[0])])
+    chosen = _choose(tape, active, folded, listed, "" if listed is rules else f", chosen by {rules.name}")
     if flat_below is not None:
         chosen |= flattened(tape, active, folded, chosen, flat_below)
-    return Plan(start, relevance, active, chosen, folded, notes)
+    return Plan(start, relevance, active, chosen, folded, listed.name, notes)
 
 
 def backward(
@@ -318,9 +321,9 @@ def _reached(start: Value, tape: Tape, folded: tuple[Node, MapNode] | None) -> f
 
 
 def _choose(
-    tape: Tape, active: frozenset[Node], folded: tuple[Node, MapNode] | None, rules: RuleList
+    tape: Tape, active: frozenset[Node], folded: tuple[Node, MapNode] | None, rules: RuleList, how: str
 ) -> dict[Node, tuple[Rule, str]]:
-    """The rule of every active operation that has a choice, by the first line that matches."""
+    """The rule of every active operation that has a choice, by the first line that matches; ``how`` ends the reason."""
     nodes = [folded[1] if folded is not None and node is folded[0] else node for node in tape.nodes]
     nodes = [node for node in nodes if node in active]
     with_map_above: set[Node] = set()
@@ -355,7 +358,7 @@ def _choose(
                 else "give sums, averages and norms another rule, such as {match: all, rule: z_plus}",
                 option="rules",
             )
-        chosen[node] = (line.rule, f"{line} of {rules.name}")
+        chosen[node] = (line.rule, f"{line} of {rules.name}{how}")
     return chosen
 
 

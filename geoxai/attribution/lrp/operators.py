@@ -347,7 +347,8 @@ def extremum(call: Call) -> Any:
         sample = broadcast_samples(call, [value.sample for value in known], result.ndim)
         return record_index(
             call.tape, call.name, call.func, call.args, call.kwargs, how="winner", sample=sample,
-            constants=len(known) < len(values), born=_winners(call, tensors), values_needed=True, nonnegative=False,
+            constants=len(known) < len(values), born=_winners(call, tensors), values_needed=True,
+            nonnegative=_winner_is_nonnegative(call, tensors),
         )  # fmt: skip
     dims = call.kwargs.get("dim", call.args[1] if len(call.args) > 1 else None)
     sample_out = reduced_sample(call, known[0], dims, bool(call.kwargs.get("keepdim", call.args[2:3] == (True,))))
@@ -355,6 +356,13 @@ def extremum(call: Call) -> Any:
         call.tape, call.name, call.func, call.args, call.kwargs, how="winner", sample=sample_out,
         values_needed=True, nonnegative=known[0].nonnegative,
     )  # fmt: skip
+
+
+def _winner_is_nonnegative(call: Call, tensors: list[Tensor]) -> bool:
+    """Whether the larger (or smaller) of several values cannot be below 0, as in ``maximum(x, 0)``."""
+    values = [call.value(tensor) for tensor in tensors]
+    known = [bool((t >= 0).all()) if value is None else value.nonnegative for t, value in zip(tensors, values)]
+    return all(known) if call.name in ("min", "minimum", "fmin") else any(known)
 
 
 def _winners(call: Call, tensors: list[Tensor]) -> Callable[[], list[Tensor]]:

@@ -65,5 +65,9 @@ def power(call: Call) -> Any:
         exponent = call.args[1] if len(call.args) > 1 else call.kwargs["exponent"]
         if call.value(tensor) is None or isinstance(exponent, Tensor) or exponent <= 0:
             raise Refusal("its exponent is not a positive number", "explain with method gradient")
-    z = call.run()
-    return record_pass(call.tape, call.name, tensor, z, bool((z >= 0).all()))
+    value = call.value(tensor)
+    whole_odd = call.name == "pow" and exponent % 2 == 1
+    # said by the operation, never by values: batches must not differ
+    return record_pass(
+        call.tape, call.name, tensor, call.run(), not whole_odd or (value is not None and value.nonnegative)
+    )
