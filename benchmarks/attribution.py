@@ -2,9 +2,9 @@
 
     python benchmarks/attribution.py [--quick] [--only gremlin,mlp] [--rounds 5] [--no-memory]
 
-Everything runs interleaved in one process with one thread, round after round, so that a busy machine slows all alike;
+Everything runs interleaved in one process with one thread, round after round, so that a busy machine slows all equally;
 the table gives medians of processor time as ratios to forward + input gradient of the same round. Peak memory is what
-a fresh process per case holds at most above what it held before the call (VmHWM - VmRSS of Linux), as a ratio to the
+a fresh process per case uses at most beyond what it used before the call (VmHWM - VmRSS of Linux), as a ratio to the
 gradient's. Whether a peer gives the same map is judged on one sample, without biases, in float64: the largest
 difference to geoxai's map over that map's largest value, which geoxai's own tests compare with an explicit loop. A
 map that differs may follow another convention: captum's alpha1_beta0 and gamma ignore the signs of inputs, autolrp
@@ -59,7 +59,7 @@ def geoxai(rules: str, precision: str = "full") -> Run:
 
 
 def runs() -> dict[tuple[str, str], Run]:
-    """What is measured, by library and rules."""
+    """The calls to measure, by library and rules."""
     found: dict[tuple[str, str], Run] = {("torch", "gradient"): gradient}
     for rules in RULES:
         found["geoxai", rules] = geoxai(rules)
@@ -74,7 +74,7 @@ def difference(run: Run, library: str, rules: str, case: Case) -> float | None:
     wanted = geoxai(rules)(network, x[:1], case)
     try:
         got = run(network, x[:1], case)
-    except Exception as refusal:  # peers raise whatever they like; what geoxai raises is a fault here
+    except Exception as refusal:  # peers raise errors of any type; an error of geoxai is a fault here
         if library not in PEERS:
             raise
         print(f"{library} {rules}: {type(refusal).__name__}: {refusal}", file=sys.stderr)
@@ -90,7 +90,7 @@ def seconds(run: Run, network: nn.Module, x: Tensor, case: Case) -> float:
 
 
 def peak(name: str, quick: bool, key: tuple[str, str]) -> float:
-    """Peak memory of one call in a fresh process, MiB above what it held before."""
+    """Peak memory of one call in a fresh process, in MiB above its use before."""
     command = [sys.executable, __file__, "--measure-memory", name, *key, *(["--quick"] if quick else [])]
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
 
@@ -109,7 +109,7 @@ def measure_memory(case: Case, key: tuple[str, str]) -> None:
 
 @dataclass(frozen=True)
 class Row:
-    """What was measured of one library with one set of rules; ratios are to the gradient's."""
+    """The measurements of one library with one set of rules; ratios are to the gradient's."""
 
     network: str
     rules: str
@@ -122,12 +122,12 @@ class Row:
 
     @property
     def differs(self) -> bool:
-        """Whether its map is not geoxai's."""
+        """Whether its map differs from geoxai's."""
         return self.library != SHORT and self.gap is not None and self.gap >= SAME
 
 
 def measure(name: str, case: Case, rounds: int, quick: bool, memory: bool) -> list[Row]:
-    """What one network costs."""
+    """The costs of one network."""
     network, x = case.build()
     every = runs()
     convolves = any(isinstance(layer, CONVOLUTION) for layer in network.modules())
@@ -152,7 +152,7 @@ def measure(name: str, case: Case, rounds: int, quick: bool, memory: bool) -> li
 
 
 def table(rows: list[Row]) -> list[str]:
-    """All that was measured."""
+    """All measurements as a table."""
     lines = [
         "| network | rules | library | time | x gradient | memory | difference |",
         "| --- | --- | --- | --- | --- | --- | --- |",
@@ -197,7 +197,7 @@ def main() -> None:
     """Measure and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="small shapes")
-    parser.add_argument("--only", default="", help="networks whose name starts so, comma-separated")
+    parser.add_argument("--only", default="", help="networks whose names start like this, comma-separated")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--no-memory", action="store_true")
     parser.add_argument("--out", type=Path, default=None)
@@ -221,7 +221,7 @@ def main() -> None:
         if name.startswith(tuple(options.only.split(","))):
             rows += measure(name, case, options.rounds, options.quick, not options.no_memory)
             print("\n".join(summary(rows)), flush=True)
-            # what is measured is kept if the rest is interrupted
+            # results so far are kept if the rest is interrupted
             out.write_text("\n".join([title, "", *summary(rows), "", *table(rows)]) + "\n")
 
 

@@ -1,4 +1,4 @@
-"""Networks shaped like those of the field, to measure with: weights of a seed, inputs that look like anomalies."""
+"""Networks like those used in the field, for benchmarks: seeded random weights, inputs that resemble anomalies."""
 
 from __future__ import annotations
 
@@ -98,8 +98,8 @@ def convolution3d() -> nn.Sequential:
 
 @dataclass(frozen=True)
 class Case:
-    """A network and the shape of its input. Explained is output 0 of each sample or, where ``dense`` gives the shape
-    of one sample's output, all of them.
+    """A network and the shape of its input. Output 0 of each sample is explained or, if ``dense`` gives the shape
+    of one sample's output, all outputs.
     """
 
     make: Callable[[], nn.Module]

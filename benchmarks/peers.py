@@ -1,6 +1,6 @@
-"""Other LRP libraries behind one call, each with the rules that mean the same as geoxai's.
+"""Other LRP libraries behind one call, each with the rules that are equivalent to geoxai's.
 
-Only those that are installed are in ``PEERS``; zennit needs the torchvision stand-in of ``tests/peers``.
+Only installed ones are in ``PEERS``; zennit needs the torchvision stand-in of ``tests/peers``.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def zennit(rules: str) -> Run | None:
 
 
 def captum(rules: str) -> Run | None:
-    """captum 0.9: one rule set anew on every layer, since it deletes them after a call."""
+    """captum 0.9: the rule is set again on every layer for each call, since captum deletes it afterwards."""
     from captum.attr import LRP
     from captum.attr._utils.lrp_rules import Alpha1_Beta0_Rule, EpsilonRule, GammaRule, IdentityRule
 

@@ -6,7 +6,7 @@ For 1 and 16 samples and three rules: processor time of the first explanation of
 traced at the field's size and at the window's), of later ones (warm: the traces are checked by running the network's
 code without values), and of the whole field; how much faster the warm and the cold window are; and the largest
 difference of the maps over the largest relevance. Runs are interleaved, medians of seven. Arithmetic of a single window
-is small: what is left of it is the cost of Python and of starting torch's operations, some 0.3 ms for each layer.
+is small: what remains is the cost of Python and of starting torch's operations, some 0.3 ms for each layer.
 """
 
 import copy

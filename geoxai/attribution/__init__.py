@@ -1,6 +1,6 @@
 """Attribution: torch in, torch out.
 
-``attribute`` explains a network, ``rule_table`` says which rule runs at every operation. They are imported on
+``attribute`` explains a network, ``rule_table`` lists the rule that runs at every operation. They are imported on
 first use, so that rules can be checked without torch.
 """
 

@@ -1,4 +1,4 @@
-"""One call for every method: which inputs made the network say what it says?"""
+"""One call for every method: which inputs led to the network's output?"""
 
 from __future__ import annotations
 
@@ -102,31 +102,31 @@ def attribute(
     labels, classes
         Class index per sample, for target ``label``; names of the classes.
     batch_size
-        Samples per forward pass, all at once by default. With ``fixed_batch`` the last batch is filled up with its
+        Samples per forward pass, all at once by default. With ``fixed_batch`` the last batch is padded with its
         last sample.
     output
-        Which output to explain where the network returns several: an index of a tuple, a key of a dict, or a tuple of
+        Which output to explain if the network returns several: an index of a tuple, a key of a dict, or a tuple of
         these for nested ones.
     sample_axis
-        Axis of the samples inside the network, 1 for one that wants (time, sample, feature). ``x``, targets and
+        Axis of the samples inside the network, such as 1 for (time, sample, feature). ``x``, targets and
         relevance have samples first in any case.
     window
-        ``auto``: where the network is local and targets are few outputs of a large field, only the parts of the input
-        that can reach them are computed, and ``prediction`` is NaN at outputs that were not; ``never``: always the
+        ``auto``: if the network is local and targets are few outputs of a large field, only the parts of the input
+        that can reach them are computed, and ``prediction`` is NaN at all other outputs; ``never``: always the
         whole field. Cut only for modules of one input and one output without forward hooks, and only along axes
         where every operation is known to be local and no constant varies; both ways give the same maps. With
         ``layers``, ``output``, ``sample_axis`` or ``fixed_batch`` the whole field is computed.
     reference
-        Explain the value minus this: a number, one number per sample, or ``{"input": x0}``, one sample's input whose
+        Explain the value minus this: a number, one number per sample, or ``{"input": x0}``, an input sample whose
         output is the reference. For what is conserved see ``geoxai.attribution.reference``.
     layers
         For lrp: module paths at whose outputs relevance is wanted as well (``Attribution.layers``).
     flat_below
-        For lrp: a module path; from its output on relevance spreads evenly over the inputs it is connected to, which
+        For lrp: a module path; below its output relevance spreads evenly over the inputs it is connected to, which
         stops the decomposition at this depth. Max pooling keeps its winner.
     precision
         ``bfloat16``, for lrp: convolutions that the rules add to the network's own forward pass are computed in this
-        type, where the processor knows it in half the time. Maps then differ by up to about a percent of their largest
+        type, in half the time if the processor supports it. Maps then differ by up to about a percent of their largest
         value and the account does not close: ``account`` is ``approximate`` and a note states by how much it is off.
 
     Raises
@@ -134,7 +134,7 @@ def attribute(
     OptionError
         An option does not fit, or the network is in training mode.
     InputError
-        The input is not of floats, is empty, or holds NaN.
+        The input is not of a floating type, is empty, or holds NaN.
     GeoxaiError
         Relevance would have to cross an operation without a rule; the message names operation, module, shape and
         remedy.
@@ -202,7 +202,7 @@ def rule_table(
     sample_axis: int = 0,
     **options: Any,
 ) -> tuple[RuleRow, ...]:
-    """What LRP would run at every operation, in forward order, found by one forward pass of the first sample of ``x``.
+    """The rule LRP would use at every operation, in forward order, from one forward pass of the first sample of ``x``.
 
     Without ``target`` relevance starts at all outputs. Raises as ``attribute`` does.
     """
@@ -236,7 +236,7 @@ def _explain_windows(
     rows: slice,
     explain: Callable[[tuple[Tensor, ...], Question, slice], Attribution],
 ) -> Attribution | None:
-    """The attribution of one batch through windows, None where they cannot be cut for its targets."""
+    """The attribution of one batch through windows, None if they cannot be cut for its targets."""
     picks = picks_of(question.targets, windows.output_shape, rows)
     cuts = None if picks is None else windows.cuts(picks)
     if cuts is None:

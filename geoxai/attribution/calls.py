@@ -1,4 +1,4 @@
-"""One name for each torch operation, however it was called: function, method, operator, property or aten overload."""
+"""One name for each torch operation, however it is called: function, method, operator, property or aten overload."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ SYNONYMS = {
 
 
 def names_in(text: str) -> frozenset[str]:
-    """The names in blank-separated text."""
+    """The names in space-separated text."""
     return frozenset(text.split())
 
 
@@ -64,7 +64,7 @@ def operation(func: Callable) -> tuple[str, bool]:
     """(name, in place) of a torch function; the name is without the trailing underscore of in-place variants."""
     if isinstance(func, torch._ops.OpOverload | torch._ops.OpOverloadPacket):
         whole = func._schema.name if isinstance(func, torch._ops.OpOverload) else func._qualified_op_name
-        name = whole.removeprefix("aten::")  # others keep their namespace: their relu may be anything
+        name = whole.removeprefix("aten::")  # other libraries keep their namespace: their relu may be anything
     else:
         name = getattr(func, "__name__", repr(func))
         if name in ("__get__", "__set__"):
@@ -79,13 +79,13 @@ def operation(func: Callable) -> tuple[str, bool]:
     return name, in_place
 
 
-# names by which torch's compiled functions take the same argument as well, as numpy calls them
+# numpy's names of arguments, which torch's compiled functions accept too
 NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim", "x": "input", "a": "input", "x1": "input", "x2": "other"}
 FIRST = ("input", "self", "tensors", "tensor")
 
 
 def plainly_named(func: Callable, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
-    """The arguments of a call with its first by place and numpy's names of others as torch's own."""
+    """The arguments of a call, the first by position and numpy's names replaced by torch's own."""
     if not kwargs:
         return args, kwargs
     name, _ = operation(func)
@@ -104,7 +104,7 @@ def plainly_named(func: Callable, args: tuple, kwargs: dict[str, Any]) -> tuple[
 
 @lru_cache(maxsize=4096)
 def _first_parameter(func: Callable) -> str | None:
-    """Name of a function's first parameter, None where it does not say."""
+    """Name of a function's first parameter, None if unknown."""
     if isinstance(func, torch._ops.OpOverload):
         return func._schema.arguments[0].name if func._schema.arguments else None
     known = signature(func)
@@ -114,7 +114,7 @@ def _first_parameter(func: Callable) -> str | None:
 
 @lru_cache(maxsize=4096)
 def out_of_place(func: Callable) -> Callable | None:
-    """The variant of an in-place function that returns its result, or None where torch has none."""
+    """The out-of-place variant of an in-place function, or None if torch has none."""
     name, _ = operation(func)
     if name == "setitem":
         return _set_item
@@ -140,7 +140,7 @@ def signature(func: Callable) -> inspect.Signature | None:
 
 
 def without_flag(func: Callable, args: tuple, kwargs: dict[str, Any]) -> tuple[bool, tuple, dict[str, Any]]:
-    """Whether a functional call asks for ``inplace``, and its arguments with that switched off."""
+    """Whether a functional call asks for ``inplace``, and its arguments with it switched off."""
     if kwargs.get("inplace"):
         return True, args, {**kwargs, "inplace": False}
     if len(args) > 1 and getattr(func, "__module__", None) == F.__name__:

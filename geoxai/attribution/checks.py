@@ -1,4 +1,4 @@
-"""What ``attribute`` refuses, in words, before it computes anything."""
+"""What ``attribute`` refuses, with an explanation, before it computes anything."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WINDOWS = ("auto", "never")
 
 
 def check_options(method: str, start: str, batch_size: int | None) -> None:
-    """Refuse an unknown method or start, and a batch that is none."""
+    """Refuse an unknown method or start, and an invalid batch size."""
     for option, value, known in (("method", method, METHODS), ("start", start, STARTS)):
         if value not in known:
             raise OptionError(unknown(option, str(value), known), option=option)
@@ -35,7 +35,7 @@ def check_options(method: str, start: str, batch_size: int | None) -> None:
 
 
 def check_names(options: Iterable[str], *functions: Callable) -> None:
-    """Refuse an option that neither the functions nor any rule have, with the nearest that one of them has."""
+    """Refuse an option that neither the functions nor any rule have, suggesting the closest one."""
     rules = {field.name for rule in RULES.values() for field in fields(rule)} | {"norm"}
     named = {
         name
@@ -49,7 +49,7 @@ def check_names(options: Iterable[str], *functions: Callable) -> None:
 
 
 def check_output(output: Any) -> None:
-    """Refuse a list where a tuple of keys and indices says which output is meant."""
+    """Refuse a list in place of the tuple of keys and indices that names an output."""
     if isinstance(output, list):
         raise OptionError(
             f"output is the list {output!r}, expected an index, a key, or a tuple of these",
@@ -59,7 +59,7 @@ def check_output(output: Any) -> None:
 
 
 def check_depth(method: str, window: str, layers: Any, flat_below: Any) -> None:
-    """Refuse an unknown window, and layers that are no module paths or not of LRP."""
+    """Refuse an unknown window, layers that are not module paths, and layers for methods other than lrp."""
     if window not in WINDOWS:
         raise OptionError(unknown("window", str(window), WINDOWS), option="window")
     if isinstance(layers, str) or not all(isinstance(path, str) for path in layers):
@@ -70,7 +70,7 @@ def check_depth(method: str, window: str, layers: Any, flat_below: Any) -> None:
 
 
 def check_inputs(x: Any) -> tuple[Tensor, ...]:
-    """The inputs as tensors: floats, samples first, as many in each."""
+    """The inputs as tensors: floats, samples first, equally many in each."""
     given = x if isinstance(x, tuple) else (x,)
     for one in given:
         if not isinstance(one, Tensor | np.ndarray):
@@ -84,7 +84,7 @@ def check_inputs(x: Any) -> tuple[Tensor, ...]:
     for tensor in inputs:
         if not tensor.is_floating_point():
             raise InputError(
-                f"the input is of dtype {tensor.dtype}, expected floats", fix="convert it, for instance with x.float()"
+                f"the input has dtype {tensor.dtype}, expected floats", fix="convert it, for instance with x.float()"
             )
         if tensor.ndim < 2 or len(tensor) == 0:
             raise InputError(
@@ -111,7 +111,7 @@ def check_finite(inputs: Sequence[Tensor]) -> tuple[float, ...]:
 
 
 def check_model(model: Any) -> None:
-    """Refuse what cannot be followed: TorchScript, a network in training mode, anything that is not called."""
+    """Refuse what cannot be followed: TorchScript, a network in training mode, anything that cannot be called."""
     scripted = (torch.jit.ScriptModule, torch.jit.ScriptFunction)
     if isinstance(model, scripted) or (
         isinstance(model, torch.nn.Module) and any(isinstance(m, torch.jit.ScriptModule) for m in model.modules())
@@ -121,16 +121,18 @@ def check_model(model: Any) -> None:
             fix="export the original module with torch.export.export(model, (example,)) and explain program.module()",
         )
     if isinstance(model, type):
-        raise OptionError(f"the network is the class {model.__name__}", fix=f"make one: {model.__name__}(...)")
+        raise OptionError(
+            f"the network is the class {model.__name__}", fix=f"create an instance: {model.__name__}(...)"
+        )
     if not callable(model):
         raise OptionError(
             f"the network is a {type(model).__name__}, which cannot be called",
-            fix="geoxai.models.load.load_network(path).module reads one from a file"
+            fix="geoxai.models.load.load_network(path).module loads one from a file"
             if isinstance(model, str | Path)
             else "give a torch module, an exported program, a Keras model or a function of tensors",
         )
     if is_keras(model) or not isinstance(model, torch.nn.Module) or isinstance(model, torch.fx.GraphModule):
-        return  # exported modules cannot be switched; their operations say themselves whether they train
+        return  # exported modules have no training mode; their operations say whether they train
     training = [name or type(model).__name__ for name, module in model.named_modules() if module.training]
     if training:
         raise OptionError(
@@ -147,7 +149,7 @@ def check_precision(method: str, precision: str) -> None:
 
 
 def check_values(values: Tensor, relevance: Sequence[Tensor]) -> None:
-    """Raise where a finite input gave values or relevance that are not finite."""
+    """Raise an error if a finite input gave values or relevance that are not finite."""
     bad = int((~torch.isfinite(values)).sum())
     if bad:
         raise GeoxaiError(
@@ -157,8 +159,8 @@ def check_values(values: Tensor, relevance: Sequence[Tensor]) -> None:
         )
     if not all(bool(torch.isfinite(r.sum())) for r in relevance):
         raise GeoxaiError(
-            "the explained values are finite, their relevance is not: values inside the network are infinite, or the"
-            " rules let relevance grow beyond what the numbers hold",
+            "the explained values are finite, but their relevance is not: values in the network are infinite, or the"
+            " rules let relevance grow beyond the range of the numbers",
             fix="replace infinite constants, such as in masks, by large ones (-1e9), or use rules gamma, under which"
             " relevance grows less",
         )

@@ -1,4 +1,4 @@
-"""Stepping over what closes a network: the values before a last softmax, log-softmax or sigmoid."""
+"""Stepping over the function that closes a network: the values before a last softmax, log-softmax or sigmoid."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ RESHAPING = names_in(
 
 
 class Closing(TorchFunctionMode):
-    """Runs a network and remembers, for each result of a closing function, the values before it.
+    """Runs a network and keeps, for each result of a closing function, the values before it.
 
-    Index operations after the closing function are done to those values as well, so that they keep the output's shape.
+    Index operations after the closing function are applied to those values too, so that they keep the output's shape.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class Closing(TorchFunctionMode):
 
     def compute(self, func: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
         """One torch call; subclasses say how it is done."""
-        if torch.is_inference_mode_enabled():  # the network's own; what is explained needs a derivative
+        if torch.is_inference_mode_enabled():  # set by the network itself; what is explained needs a derivative
             with torch.inference_mode(False), torch.enable_grad():
                 return func(*args, **kwargs)
         return func(*args, **kwargs)

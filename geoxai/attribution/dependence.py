@@ -11,7 +11,7 @@ from geoxai.attribution.reading import Reading
 
 
 def depends(model: Callable, inputs: Sequence[Tensor], number: int, reading: Reading) -> bool:
-    """Whether any output for these samples has a gradient towards the input of this number.
+    """Whether any output for these samples has a gradient with respect to the input of this number.
 
     Relevance cannot tell: rules for positive contributions give none to an input whose contributions are negative.
     """
@@ -21,6 +21,6 @@ def depends(model: Callable, inputs: Sequence[Tensor], number: int, reading: Rea
         output = reading.run(model, [(leaf if i == number else x).clone() for i, x in enumerate(inputs)])
         if not output.requires_grad:
             return False
-        # squares, since the sum of what a softmax gives depends on nothing
+        # squares, since the sum of a softmax is constant
         (gradient,) = torch.autograd.grad(output.square().sum(), leaf, allow_unused=True)
     return gradient is not None and bool(gradient.any())

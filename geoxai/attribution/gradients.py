@@ -1,4 +1,4 @@
-"""Plain derivatives of the explained value: gradient, squared gradient, gradient x input. They keep no account."""
+"""Plain derivatives of the explained value: gradient, squared gradient, gradient x input. They have no account."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def forward(
 ) -> tuple[list[Tensor], Output]:
     """Run the network on copies of its inputs that require grad; returns these and the output."""
     leaves = [x.detach().requires_grad_() for x in inputs]
-    copies = [leaf.clone() for leaf in leaves]  # a network may work in place on its input, not on a leaf
+    copies = [leaf.clone() for leaf in leaves]  # a network may change its input in place, but not a leaf
     mode = Closing()
     with torch.enable_grad(), mode:
         raw = reading.run(model, copies)
@@ -33,13 +33,13 @@ def forward(
     if not output.values.requires_grad:
         raise GeoxaiError(
             "the network's output has no gradient",
-            fix="remove no_grad and detach from its forward: a gradient does not pass them",
+            fix="remove no_grad and detach from its forward: gradients do not pass through them",
         )
     return leaves, output
 
 
 def derivative(leaves: list[Tensor], output: Tensor, coefficients: Tensor) -> list[Tensor]:
-    """Derivative of ``sum(coefficients * output)`` by each input; no gradient of weights is computed."""
+    """Derivative of ``sum(coefficients * output)`` with respect to each input; no gradients of weights are computed."""
     try:
         gradients = torch.autograd.grad(output, leaves, coefficients, retain_graph=True, allow_unused=True)
     except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""A network as users hold it: a module, an exported program, a Keras model or a function; and how it is called."""
+"""A network as users have it, a module, an exported program, a Keras model or a function, and how it is called."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def as_callable(model: Any) -> Any:
 
 
 def is_keras(model: Any) -> bool:
-    """Whether a network is a layer or model of Keras, which pays no heed to torch's training flag."""
+    """Whether a network is a Keras layer or model, which ignores torch's training flag."""
     keras = sys.modules.get("keras")
     return keras is not None and isinstance(model, keras.layers.Layer)
 
 
 def call(model: Callable, inputs: Sequence[Tensor]) -> Any:
-    """What a network returns; one of Keras is called as Keras wants it, and never in training.
+    """The output of a network; a Keras network is called as Keras expects, and never in training mode.
 
-    Networks that ``geoxai.models`` loaded see to that themselves and take one argument for each input, as modules do.
+    Networks loaded by ``geoxai.models`` take care of that and take one argument for each input, as modules do.
     """
     if is_keras(model) and not getattr(model, "takes_arguments", False):
         return model(inputs[0] if len(inputs) == 1 else list(inputs), training=False)
@@ -43,9 +43,9 @@ def call(model: Callable, inputs: Sequence[Tensor]) -> Any:
 
 @contextmanager
 def blamed(model: Callable, inputs: Sequence[Tensor], axis: int = 0) -> Iterator[None]:
-    """Turn an error that the network itself raises for these inputs into words; ours stay what they are.
+    """Explain an error that the network itself raises for these inputs; our own errors are unchanged.
 
-    Whose error it is shows when the network runs by itself: if that fails too, it is the network's.
+    The network is run by itself: if that fails too, the error is the network's.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""How a network is called and what of its output is explained: which of several outputs, and where samples lie."""
+"""How a network is called and which part of its output is explained: one of several outputs, and the sample axis."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from geoxai.errors import OptionError
 
 @dataclass(frozen=True)
 class Reading:
-    """``output`` picks one tensor where the network returns several: an index of a tuple, a key of a dict, the name of
+    """``output`` selects one tensor if the network returns several: an index of a tuple, a key of a dict, the name of
     a field, or a tuple of these, one per level. ``sample_axis`` is the axis of samples in the network's own inputs and
-    output; outside they always come first.
+    output; everywhere else they come first.
     """
 
     output: int | str | tuple[int | str, ...] | None = None
@@ -42,7 +42,7 @@ class Reading:
             )
         if not found.is_floating_point():
             raise OptionError(
-                f"the network returns {found.dtype}, of which there is no relevance",
+                f"the network returns {found.dtype}, which has no relevance",
                 fix="let it return the numbers that decide, such as logits before an argmax",
                 option="output",
             )
@@ -74,7 +74,7 @@ def _part(found: Any, key: int | str) -> Any:
 
 
 def _described(found: Any) -> str:
-    """What a network returned, in words."""
+    """A description of what a network returned."""
     if isinstance(found, Tensor):
         return f"one tensor of shape {tuple(found.shape)}"
     if isinstance(found, Mapping):

@@ -1,12 +1,12 @@
-"""Explaining an output against a reference: why 45 dBZ rather than 20?
+"""Explaining an output relative to a reference: why 45 dBZ rather than 20?
 
 What is explained is ``f - f_ref``. The reference enters as a bias of the last weighted map, whose output becomes
-``z - f_ref`` (Letzgus et al. 2022 restructure the top of the network likewise); below it every rule works as always.
+``z - f_ref`` (Letzgus et al. 2022 restructure the top of the network in the same way); below it all rules are as usual.
 
 What is conserved: ``f - f_ref = sum(relevance) + bias + stabiliser + lost``, exactly as without a reference. What is
-not: the sum of the map alone equals ``f - f_ref`` only where no bias keeps relevance (``bias: ignore`` or
-``distribute``). Under LRP-0 and epsilon with an absorbed bias, contributions are what they are whatever the reference:
-the map is that of ``f``, and the reference stands in ``bias``. Rules for positive evidence (alpha1_beta0) share
+not: the sum of the map alone equals ``f - f_ref`` only if no bias keeps relevance (``bias: ignore`` or
+``distribute``). With LRP-0 and epsilon and an absorbed bias, contributions do not depend on the reference:
+the map is that of ``f``, and the reference is part of ``bias``. Rules for positive evidence (alpha1_beta0) share
 ``f - f_ref`` among the positive contributions, and keep the part that the bias has above the reference. A reference
 input only gives the number ``f_ref``: relevance is not a decomposition of differences of inputs.
 """
@@ -48,9 +48,9 @@ class Reference:
 def reference_of(
     reference: Any, model: Callable, inputs: tuple[Tensor, ...], start: str, reading: Reading = PLAIN
 ) -> Reference | None:
-    """What a caller means by ``reference``.
+    """The reference that a caller gives.
 
-    Raises OptionError where it is none of ``FORMS``, InputError where a reference input does not fit.
+    Raises OptionError if it has none of ``FORMS``, InputError if a reference input does not fit.
     """
     if reference is None:
         return None
@@ -92,12 +92,12 @@ def _of_input(given: Any, model: Callable, inputs: tuple[Tensor, ...], start: st
             raise InputError("the reference input holds NaN or infinite values", fix="fill them as the samples' are")
         found.append(tensor)
     if len(found) != len(inputs):
-        raise InputError(f"the reference has {len(found)} inputs, the network takes {len(inputs)}")
+        raise InputError(f"the reference has {len(found)} inputs, but the network takes {len(inputs)}")
     _, output = gradients.forward(model, tuple(found), start, reading)
     return Reference(output=output.values.detach())
 
 
 def _rows(values: Tensor, rows: slice, samples: int) -> Tensor:
-    """The rows of one batch, the last one repeated where the batch was filled up."""
+    """The rows of one batch, the last one repeated if the batch was padded."""
     taken = values[rows]
     return torch.cat([taken, taken[-1:].expand(samples - len(taken), *taken.shape[1:])])

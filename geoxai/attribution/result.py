@@ -1,4 +1,4 @@
-"""What an explanation gives, and batches of it put together."""
+"""The result of an explanation, and batches of results joined."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from geoxai.attribution.lrp.engine import RuleRow
 
 @dataclass(frozen=True)
 class Attribution:
-    """What an explanation gives. With a list of targets everything but ``prediction`` and ``confidence`` has a leading
+    """The result of an explanation. With a list of targets all but ``prediction`` and ``confidence`` have a leading
     target axis.
 
     Attributes
     ----------
     relevance
-        Shaped like the input; a tuple where the network has several.
+        Shaped like the input; a tuple if the network has several.
     prediction
-        Class index (N,) of a classifier, else the network's output as it returned it.
+        Class index (N,) of a classifier, else the network's output as returned.
     confidence
-        Probability (N,) of the predicted class; None where the network is no classifier.
+        Probability (N,) of the predicted class; None if the network is not a classifier.
     target_value
         The explained value (N,), float64.
     bias, stabiliser, lost
-        The account (N,), float64: ``target_value = sum(relevance) + bias + stabiliser + lost``. None where ``account``
+        The account (N,), float64: ``target_value = sum(relevance) + bias + stabiliser + lost``. None if ``account``
         is ``none``.
     nonpositive_target
         Bool (N,): the explained value is not positive although a rule in use presumes positive evidence.
     table
-        The rule at every operation that relevance crossed (empty for other methods than lrp).
+        The rule at every operation that relevance crossed (empty for methods other than lrp).
     notes
-        What a reader of the map should know, such as a closing softmax that was stepped over.
+        What a reader of the map should know, such as that a closing softmax was stepped over.
     account
-        ``closed``, ``none``, or ``approximate`` where products were computed in a shorter type.
+        ``closed``, ``none``, or ``approximate`` if products were computed in a shorter type.
     target_output
         The network's output, as it returned it, weighted by the target (N,); None for classifiers.
     preset
@@ -62,7 +62,7 @@ class Attribution:
 
 
 def first_samples(part: Attribution, taken: int, several: bool) -> Attribution:
-    """The first ``taken`` samples of a batch that was filled up."""
+    """The first ``taken`` samples of a batch that was padded."""
 
     def cut(name: str, value: Any) -> Any:
         if isinstance(value, tuple):
@@ -77,7 +77,7 @@ def first_samples(part: Attribution, taken: int, several: bool) -> Attribution:
 
 
 def joined(parts: list[Attribution], several: bool) -> Attribution:
-    """Batches one after the other, as one; ``several``: with a leading target axis."""
+    """Consecutive batches joined; ``several``: with a leading target axis."""
     if len(parts) == 1:
         return parts[0]
 
@@ -96,7 +96,7 @@ def joined(parts: list[Attribution], several: bool) -> Attribution:
 
 
 def unaccounted(whole: Attribution) -> Tensor:
-    """What the account does not explain of each value: ``target_value`` less everything it should be the sum of, as a
+    """How far each account is from closing: ``target_value`` minus everything it should be the sum of, as a
     part of the larger of ``|target_value|`` and the sum of ``|relevance|``. Float64, shaped like ``target_value``.
     """
     assert whole.bias is not None

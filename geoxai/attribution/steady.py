@@ -1,6 +1,6 @@
-"""Whether a network gives the same output for the same input: random numbers and state make maps of nothing.
+"""Whether a network gives the same output for the same input: random numbers and state make maps meaningless.
 
-Looked at once per network and shape of its input, before anything is explained.
+Checked once per network and shape of its input, before anything is explained.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from geoxai.errors import GeoxaiError
 
 ROUNDING = {torch.float64: 1e-10, torch.float32: 1e-5}  # of the largest output; else 0.02
 
-# what is known of networks that live: for which shapes and types of input they were looked at
+# networks in use: the shapes and types of input for which they were checked
 _KNOWN: WeakKeyDictionary[Any, set[Any]] = WeakKeyDictionary()
 
 
@@ -25,12 +25,12 @@ def is_known(model: Callable, inputs: Sequence[Tensor], kind: str) -> bool:
     """Whether ``remember`` was called for this network and shape of inputs, however many samples they had."""
     try:
         return _key(inputs, kind) in _KNOWN.get(model, ())
-    except TypeError:  # what cannot be kept apart from another
+    except TypeError:  # a network that cannot be a key
         return False
 
 
 def remember(model: Callable, inputs: Sequence[Tensor], kind: str) -> None:
-    """The network was looked at for inputs of this shape."""
+    """Note that the network was checked for inputs of this shape."""
     try:
         _KNOWN.setdefault(model, set()).add(_key(inputs, kind))
     except TypeError:
@@ -42,7 +42,7 @@ def _key(inputs: Sequence[Tensor], kind: str) -> Any:
 
 
 def check_steady(model: Callable, inputs: Sequence[Tensor], output: Tensor, reading: Reading = PLAIN) -> None:
-    """Run the network once more, if it is not known yet. Raises GeoxaiError where ``output`` is not found again."""
+    """Run the network once more unless it was checked before. Raises GeoxaiError if it does not repeat ``output``."""
     if is_known(model, inputs, "steady"):
         return
     with torch.no_grad():
@@ -54,7 +54,7 @@ def check_steady(model: Callable, inputs: Sequence[Tensor], output: Tensor, read
 
 
 def differ(one: Tensor, other: Tensor, times: float = 1.0) -> bool:
-    """Whether two outputs differ by more than rounding, or so many times that."""
+    """Whether two outputs differ by more than rounding, or by more than a multiple of it."""
     if one.shape != other.shape:
         return True
     if not one.numel():
@@ -65,7 +65,7 @@ def differ(one: Tensor, other: Tensor, times: float = 1.0) -> bool:
 
 
 def refuse_unsteady(model: Callable, run: Callable[[], Tensor]) -> Tensor:
-    """The output of the network, run twice. Raises GeoxaiError where both differ, naming what of it has changed."""
+    """The output of the network, run twice. Raises GeoxaiError if the two differ, naming what has changed in it."""
     before = _versions(model)
     one = run()
     after = _versions(model)
@@ -80,13 +80,13 @@ def refuse_unsteady(model: Callable, run: Callable[[], Tensor]) -> Tensor:
             fix="call model.eval(), and keep state that is updated out of the forward pass",
         )
     raise GeoxaiError(
-        "the network gives another output for the same input: it draws random numbers or keeps a state",
+        "the network gives a different output for the same input: it draws random numbers or keeps a state",
         fix="call model.eval(), and switch off dropout, noise and states kept between calls in its forward pass",
     )
 
 
 def _versions(model: Callable) -> dict[str, tuple[int, int]]:
-    """What tells whether a network's own tensors were written to or replaced, by name."""
+    """Marks by which to see whether a network's own tensors were written to or replaced, by name."""
     if not isinstance(model, torch.nn.Module):
         return {}
     named = [*model.named_parameters(), *model.named_buffers()]

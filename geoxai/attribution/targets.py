@@ -1,7 +1,7 @@
 """What is explained: targets as linear functionals of the network's output.
 
-A target picks outputs (an index, a mask, weights, one per sample) or a class. Either way it is a coefficient for each
-output of each sample, and the explained value is their sum of products. For classes the default score is the contrast
+A target selects outputs (an index, a mask, weights, one per sample) or a class. Either way it is a coefficient for each
+output of each sample, and the explained value is the sum of products. For classes the default score is the contrast
 to the runner-up: single logits have an arbitrary offset.
 """
 
@@ -57,7 +57,7 @@ class Objective:
 
 @dataclass(frozen=True)
 class Question:
-    """What a caller asks: target, score, and what class names and labels mean. ``labels`` are those of the batch."""
+    """What a caller asks for: target, score, class names and labels. ``labels`` are those of the batch."""
 
     target: Any = "predicted"
     score: str = "contrast"
@@ -80,8 +80,8 @@ class Question:
         return self.target if isinstance(self.target, list) else [self.target]
 
     def is_classification(self, output: Output) -> bool:
-        """Whether the output is one of class scores: (N, classes), or one logit per sample that a sigmoid or
-        names declare.
+        """Whether the output consists of class scores: (N, classes), or one logit per sample if a sigmoid or
+        class names say so.
         """
         if _class_count(output.values) > 1:
             asks_class = any(isinstance(t, str) for t in (self.target if self.several else [self.target]))
@@ -107,8 +107,8 @@ class Question:
         values = output.values
         if self.reference is not None:
             raise OptionError(
-                f"a reference is for values, not for target {target!r}; classes have score: contrast",
-                fix="name the output to explain, or leave the reference out",
+                f"a reference is for values, not for target {target!r}; for classes use score: contrast",
+                fix="name the output to explain, or leave out the reference",
                 option="reference",
             )
         if not self.is_classification(output):
@@ -119,7 +119,7 @@ class Question:
             )
         count = _class_count(values)
         chosen = self._chosen_class(target, values, max(count, 2))
-        if count == 1:  # one logit f: +f speaks for class 1, -f for class 0
+        if count == 1:  # one logit f: +f supports class 1, -f supports class 0
             sign = torch.where(chosen == 1, 1.0, -1.0).to(values.dtype).reshape(values.shape)
             return Objective(sign, fold=bool((sign < 0).any()), unit=self.score == "one")
         scores = torch.zeros_like(values).scatter_(1, chosen[:, None], 1.0)
@@ -133,7 +133,7 @@ class Question:
             return predicted_class(values)
         if target == "label":
             if self.labels is None:
-                raise OptionError("target 'label' needs labels, and none were given", option="target")
+                raise OptionError("target 'label' needs labels, but none were given", option="target")
             missing = int(((self.labels < 0) | (self.labels >= count)).sum())
             if missing:
                 raise OptionError(
@@ -151,14 +151,14 @@ class Question:
 
 
 def _class_count(values: Tensor) -> int:
-    """Number of class scores per sample; 0 where the output is no vector of scores."""
+    """Number of class scores per sample; 0 if the output is not a vector of scores."""
     if values.ndim == 1:
         return 1
     return values.shape[1] if values.ndim == 2 else 0
 
 
 def predicted_class(values: Tensor) -> Tensor:
-    """Index (N,) of the top class; a single logit stands for class 1 where positive."""
+    """Index (N,) of the top class; a single logit means class 1 if it is positive."""
     if _class_count(values) == 1:
         return (values.reshape(-1) > 0).long()
     return values.argmax(1)
@@ -175,7 +175,7 @@ def confidence(output: Output) -> Tensor:
 
 
 def _looks_like_probabilities(values: Tensor) -> bool:
-    """A network asked for its output (``start: output``) whose rows are probabilities already."""
+    """Whether a network asked for its output (``start: output``) already gives probabilities."""
     return _class_count(values) > 1 and bool((values >= 0).all()) and bool(((values.sum(1) - 1).abs() < 1e-4).all())
 
 
@@ -222,7 +222,7 @@ def _at(values: Tensor, indices: Sequence[tuple[int, ...]]) -> Tensor:
         if len(index) != len(shape) or any(not -size <= i < size for i, size in zip(index, shape)):
             shown = index[0] if len(index) == 1 else index
             raise OptionError(
-                f"target {shown} is outside of one sample's output, whose shape is {tuple(values.shape[1:])}",
+                f"target {shown} is outside one sample's output, whose shape is {tuple(values.shape[1:])}",
                 fix=f"give {len(shape)} indices, each below the size of its axis",
                 option="target",
             )
@@ -240,7 +240,7 @@ def _weights(array: Tensor, values: Tensor) -> Tensor:
 
 
 def _rows(array: Tensor, rows: slice, samples: int) -> Tensor:
-    """The rows of an array of targets for one batch, the last one repeated where the batch was filled up."""
+    """The rows of an array of targets for one batch, the last one repeated if the batch was padded."""
     taken = array[rows]
     if len(taken) != rows.stop - rows.start:
         raise OptionError(

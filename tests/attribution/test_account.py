@@ -140,7 +140,7 @@ def test_relevance_of_weighted_targets_is_linear_in_the_weights(seed, factor):
     torch.testing.assert_close(got[2], got[0] + factor * got[1], rtol=0, atol=1e-10 * scale * 10)
 
 
-def test_an_account_that_does_not_close_is_told(monkeypatch, caplog):
+def test_an_account_that_does_not_close_is_reported(monkeypatch, caplog):
     """A rule that went wrong in silence must not stay silent."""
     network = seeded(Mlp(), dtype=torch.float32)
     x = xr.DataArray(np.random.default_rng(0).normal(size=(3, 12)).astype(np.float32), dims=("sample", "cell"))

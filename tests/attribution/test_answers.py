@@ -74,7 +74,7 @@ def one_sentence(error):
         (lambda: nn.Sequential(scripted()).eval(), X, {}, "TorchScript hides", "torch.export"),
         (lambda: (lambda script: lambda x: script(x))(scripted()), X, {}, "through torch operations", "torch.export"),
         (lambda: lambda x: torch.vmap(NET)(x), X, {}, "through torch operations", "vmap"),
-        (lambda: lambda x: NET(x).argmax(1), X, {}, "torch.int64, of which there is no relevance", "before an argmax"),
+        (lambda: lambda x: NET(x).argmax(1), X, {}, "torch.int64, which has no relevance", "before an argmax"),
         (lambda: lambda x: NET(x).numpy(), X, {}, "returns a ndarray", "torch tensor"),
         (lambda: lambda x: NET(x).sum(), X, {}, "has shape (), expected 3 samples", "sample_axis"),
         (lambda: NET.state_dict(), X, {}, "OrderedDict, which cannot be called", ""),

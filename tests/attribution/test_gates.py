@@ -170,7 +170,7 @@ def test_products_without_a_gate_are_refused(product):
     assert caught.value.fix
 
 
-def test_a_softmax_that_is_no_gate_is_refused():
+def test_a_softmax_that_is_not_a_gate_is_refused():
     dense = seeded(nn.Linear(4, 2))
     with pytest.raises(GeoxaiError, match="softmax inside the network is a gate") as caught:
         attribute(nn.Sequential(nn.Softmax(1), dense).eval(), inputs(2, 4), target=0)

@@ -82,7 +82,7 @@ def test_folded_is_the_network_with_merged_weights(name, policy):
     unchanged(before, snapshot(network, x))
 
 
-def test_a_map_of_its_own_differs_from_folded_where_signs_are_told_apart():
+def test_a_map_of_its_own_differs_from_folded_where_signs_are_distinguished():
     network, x = seeded(ConvNet()), inputs(3, 2, 8, 8)
     same, other = (
         [attribute(network, x, rules=rule, target=1, **norm).relevance for norm in ({}, {"norm": "fold"})]

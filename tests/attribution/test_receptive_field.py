@@ -62,7 +62,7 @@ def test_exact_sizes_are_the_support_of_the_gradient():
     assert tuple(sorted(sizes)) == geoxai.receptive_field(net, (1, 1, 128, 128)).axes[3].exact
 
 
-def test_a_dense_layer_sees_everything_and_what_is_before_it_is_told():
+def test_a_dense_layer_sees_everything_and_earlier_layers_are_reported():
     net = nn.Sequential(network("C3 P2 C3"), nn.Flatten(), nn.Linear(64, 2))
     field = geoxai.receptive_field(net, (1, 1, 16, 16))
     assert field.axes[3].exact == (16,)
@@ -76,7 +76,7 @@ def test_branches_take_the_longer_one():
     assert field.axes[2].nominal == max(layer.nominal[2] for layer in field.layers)
 
 
-def test_what_cannot_be_followed_is_told():
+def test_what_cannot_be_followed_is_refused():
     with pytest.raises(OptionError, match="cannot be followed on an input of shape"):
         geoxai.receptive_field(network("C3"), (1, 5, 8, 8))
     with pytest.raises(OptionError, match="sample axis"):

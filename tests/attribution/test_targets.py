@@ -179,8 +179,8 @@ def test_several_inputs_give_several_relevances():
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        (5, "outside of one sample's output"),
-        ((0, 8, 0), "outside of one sample's output"),
+        (5, "outside one sample's output"),
+        ((0, 8, 0), "outside one sample's output"),
         (np.zeros((1, 8, 8), bool), "mask is empty"),
         (np.ones((2, 8, 8)), "fits neither"),
         (np.zeros((1, 3), int), "fewer rows"),

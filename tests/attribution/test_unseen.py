@@ -159,7 +159,7 @@ def test_what_is_hidden_in_a_branch_is_refused(name):
 
 def test_the_refusal_says_where_and_what_to_do():
     with pytest.raises(
-        GeoxaiError, match=r"what add at the network itself takes for a constant, of shape \(3, 2\)"
+        GeoxaiError, match=r"what add at the network itself takes as a constant, of shape \(3, 2\)"
     ) as error:
         attribute(seeded(Beside(TRACED)), inputs(3, 5), target=0)
     assert "TorchScript" in str(error.value.fix)
@@ -260,7 +260,7 @@ class CachingAndHiding(Caching):
 
 
 def test_what_hides_behind_a_table_that_is_made_once_is_found():
-    with pytest.raises(GeoxaiError, match="takes for a constant"):
+    with pytest.raises(GeoxaiError, match="takes as a constant"):
         attribute(seeded(CachingAndHiding()), inputs(3, 5), target=0)
 
 

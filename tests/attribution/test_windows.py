@@ -568,7 +568,7 @@ def test_the_log_says_why_there_is_no_window(caplog):
     assert "no window for inputs of 2 x 96 x 96" in caplog.text
 
 
-def test_a_fault_of_ours_costs_the_window_and_is_told(monkeypatch, caplog):
+def test_a_fault_of_geoxai_costs_the_window_and_is_logged(monkeypatch, caplog):
     """A warning, and the right map; the fixture of this folder makes it an error elsewhere."""
     monkeypatch.setitem(TABLE, "relu", lambda call: 1 / 0)
     network, x = seeded(gremlin()), inputs(1, 2, 96, 96)

@@ -93,7 +93,7 @@ def test_the_seed_alone_decides_the_weights():
 
 
 @pytest.mark.parametrize(
-    ("architecture", "options", "told"),
+    ("architecture", "options", "message"),
     [
         ("resnet", {}, "resnet"),
         ("cnn", {"filters": [2] * 4}, "too often"),
@@ -102,8 +102,8 @@ def test_the_seed_alone_decides_the_weights():
         ("unet", {}, "images"),
     ],
 )
-def test_what_cannot_be_built_is_told(architecture, options, told):
-    with pytest.raises(OptionError, match=told) as error:
+def test_what_cannot_be_built_is_refused(architecture, options, message):
+    with pytest.raises(OptionError, match=message) as error:
         network(architecture, options)
     assert error.value.option.startswith("architecture")
 

@@ -77,7 +77,7 @@ def test_baselines_never_see_test_targets():
 
 
 @pytest.mark.filterwarnings("error")
-def test_land_in_target_maps_is_no_matter():
+def test_land_in_target_maps_does_not_matter():
     """The same scores as of maps whose land is filled with anything, over the cells that are not land."""
     rng = np.random.default_rng(1)
     n = 40

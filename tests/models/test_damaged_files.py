@@ -63,7 +63,7 @@ def test_a_flipped_bit_never_gives_another_network(tmp_path, suffix):
     assert refused > 10
 
 
-def test_a_weight_of_a_flipped_exponent_is_refused_where_there_is_no_checksum(tmp_path):
+def test_a_weight_with_a_flipped_exponent_is_refused_without_a_checksum(tmp_path):
     h5py = pytest.importorskip("h5py")
     path = made(tmp_path / "net.h5")
     with h5py.File(path) as file:

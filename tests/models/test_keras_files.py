@@ -58,7 +58,7 @@ def test_mending_a_published_file_changes_names_only(shared_data):
     assert mended(after) == after
 
 
-def test_what_is_no_network_says_so(tmp_path):
+def test_files_without_a_network_are_refused(tmp_path):
     (tmp_path / "text.h5").write_text("no HDF5 at all")
     with pytest.raises(InputError, match="is not an HDF5 file"):
         load_network(tmp_path / "text.h5")

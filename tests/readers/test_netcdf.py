@@ -177,7 +177,7 @@ def test_wrong_time_axes_name_file_and_step(tmp_path: Path, times: list[int], me
     assert caught.value.fix
 
 
-def test_times_that_are_no_dates(tmp_path: Path) -> None:
+def test_times_that_are_not_dates(tmp_path: Path) -> None:
     path = write(tmp_path / "a.nc", field(), np.arange(4), time_units="months since 1960-01-01")
     with pytest.raises(InputError, match="months since 1960-01-01"):
         open_netcdf(path)
@@ -231,7 +231,7 @@ def test_missing_and_unknown_things(tmp_path: Path) -> None:
         open_netcdf(tmp_path / "text.nc")
 
 
-def test_files_without_recognisable_axes_say_so_and_can_be_told(tmp_path: Path) -> None:
+def test_files_without_recognisable_axes_say_so_and_axes_can_be_named(tmp_path: Path) -> None:
     values = field()
     with netCDF4.Dataset(tmp_path / "a.nc", "w") as ds:
         for dim, size in (("time", 4), ("rows", 3), ("cols", 4)):
@@ -247,7 +247,7 @@ def test_files_without_recognisable_axes_say_so_and_can_be_told(tmp_path: Path) 
     np.testing.assert_array_equal(ds["tas"].values, values)
 
 
-def test_coordinates_that_are_no_dims_and_dims_of_length_one(tmp_path: Path) -> None:
+def test_coordinates_that_are_not_dims_and_dims_of_length_one(tmp_path: Path) -> None:
     ds = xr.Dataset(
         {"z": (("time", "level", "j", "i"), field()[:, None])},
         {"time": np.array(["2000-01-01", "2000-02-01", "2000-03-01", "2000-04-01"], "M8[ns]"), "level": [500.0],

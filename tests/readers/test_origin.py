@@ -71,7 +71,7 @@ def test_all_differences_are_said_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "change", [{"table_id": "Table Amon (26 July 2011) 976b7"}, {"source": "CanESM2 2011"}, {"frequency": ""}]
 )
-def test_what_is_not_said_or_means_the_same_is_no_difference(tmp_path: Path, change: dict) -> None:
+def test_attributes_that_are_missing_or_mean_the_same_do_not_differ(tmp_path: Path, change: dict) -> None:
     assert open_netcdf(pair(tmp_path, CMIP5, CMIP5 | change)).sizes["time"] == 6
 
 

@@ -112,7 +112,7 @@ def test_integers_without_a_scale_have_valid_ranges_too(tmp_path: Path) -> None:
      ({"add_offset": "x"}, "add_offset of variable 'tas' is 'x'"),
      ({"scale_factor": np.array([1.0, 2.0])}, r"scale_factor of variable 'tas' is \[1.0, 2.0\]")],
 )  # fmt: skip
-def test_factors_that_are_no_numbers_are_refused(tmp_path: Path, attrs: dict, message: str) -> None:
+def test_factors_that_are_not_numbers_are_refused(tmp_path: Path, attrs: dict, message: str) -> None:
     path = write(tmp_path / "a.nc", np.ones((4, 3, 4), "i2"), np.arange(4), dtype="i2", attrs=attrs)
     with pytest.raises(InputError, match=message) as caught:
         open_netcdf(path)

@@ -200,8 +200,8 @@ def test_rules_are_checked_without_a_network(rules, message):
     [
         (Lrp(target="el_ninio"), "unknown target 'el_ninio'; did you mean 'el_nino'"),
         (Lrp(subset="validation"), "there is no sample in the split 'validation'"),
-        (Lrp(target=[0, 7]), "outside of one sample"),
-        (Lrp(target=3), "outside of one sample"),
+        (Lrp(target=[0, 7]), "outside one sample"),
+        (Lrp(target=3), "outside one sample"),
     ],
 )
 def test_mistakes_are_reported_before_anything_is_computed(tmp_path, stage, message):

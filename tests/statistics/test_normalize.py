@@ -32,13 +32,13 @@ def test_sum_of_signed_maps_is_refused():
 
 
 @pytest.mark.parametrize("how", ["max", "l1", "percent", "sum"])
-def test_maps_of_zeros_are_told(how):
+def test_maps_of_zeros_are_reported(how):
     scaled, empty = normalize(maps([[[0.0, 0.0]], [[2.0, 0.0]]]), how)
     assert empty.values.tolist() == [True, False]
     assert np.isnan(scaled[0]).all()
 
 
-def test_zero_targets_are_told():
+def test_zero_targets_are_reported():
     _, empty = normalize(maps([[[1.0, 2.0]]]), "target", xr.DataArray([0.0], dims="sample"))
     assert empty.all()
 

@@ -1,1 +1,1 @@
-"""Receptive fields: which inputs can reach an output, found from the operations a network does, and windows of them."""
+"""Receptive fields, which inputs can reach an output, derived from a network's operations; and windows of them."""

@@ -25,7 +25,7 @@ SMOOTH = {"linear": 3, "bilinear": 4, "bicubic": 4, "trilinear": 5}  # ways to i
 
 
 class Stopped(Exception):
-    """Raised by us inside a network's forward pass, to end it."""
+    """Raised by geoxai inside a network's forward pass to end it."""
 
 
 class Unfollowed(Exception):
@@ -33,7 +33,7 @@ class Unfollowed(Exception):
 
 
 class Fault(Stopped):
-    """Our own code failed at an operation: no reason for a network to have no window, but no reason to fail either."""
+    """geoxai's own code failed at an operation: a fault, but no reason for the explanation to fail."""
 
 
 def run_blank(model: torch.nn.Module, x: Tensor) -> Any:
@@ -48,7 +48,7 @@ def run_blank(model: torch.nn.Module, x: Tensor) -> Any:
 
 
 def home(model: torch.nn.Module) -> torch.device:
-    """Where the network's weights are."""
+    """The device of the network's weights."""
     weight = next((w for w in [*model.parameters(), *model.buffers()]), None)
     return torch.device("cpu") if weight is None else weight.device
 
@@ -72,7 +72,7 @@ def blank_result(
 
 
 def _moved(name: str, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    """``x`` on another device, which is nowhere as before, and of another dtype."""
+    """``x`` on another device, still without values, and of another dtype."""
     given = [*args, *kwargs.values()] if name == "to" else []
     like = next((a.dtype for a in given if isinstance(a, Tensor)), x.dtype)
     dtype = next((a for a in given if isinstance(a, torch.dtype)), like)
@@ -80,7 +80,7 @@ def _moved(name: str, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
 
 
 def _is_like_input(name: str, args: tuple, kwargs: dict[str, Any]) -> bool:
-    """Whether the result surely has the shape and dtype of the first argument; what torch may refuse is torch's."""
+    """Whether the result surely has the shape and dtype of the first argument; torch handles what it may refuse."""
     x, others = args[0], list(tensors_in((args[1:], kwargs)))
     if not x.is_floating_point() or not x.is_contiguous() or "out" in kwargs:
         return False
@@ -95,7 +95,7 @@ def blank(tensor: Tensor) -> Tensor:
 
 
 def plain_arguments(args: Any) -> Any:
-    """Arguments without their tensors, to compare."""
+    """Arguments without their tensors, for comparison."""
     if isinstance(args, Tensor):
         return None
     if isinstance(args, tuple | list):
@@ -110,7 +110,7 @@ def plain_arguments(args: Any) -> Any:
 
 
 def same_constant(a: Tensor, b: Tensor) -> bool:
-    """Whether two constants are one, or hold the same; of those without values, whether they have one shape."""
+    """Whether two constants are identical or equal; without values, whether they have the same shape."""
     if a is b:
         return True
     if a.shape != b.shape or a.dtype != b.dtype or a.is_meta != b.is_meta:

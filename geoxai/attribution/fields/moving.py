@@ -15,7 +15,7 @@ from geoxai.attribution.fields.table import aligned, each, kept, local, spatial
 from geoxai.attribution.fields.trace import Geometry, NotLocal, TracedCall
 from geoxai.attribution.lrp.merging import order_of
 
-# Operations whose sizes and places are compared through axes, reaches and shapes, not number by number.
+# Operations whose sizes and positions are compared by axes, reaches and shapes, not number by number.
 SIZED = names_in(
     "view reshape expand expand_as view_as reshape_as broadcast_to unflatten interpolate upsample upsample_nearest1d "
     "upsample_nearest2d upsample_nearest3d upsample_linear1d upsample_bilinear2d upsample_trilinear3d getitem slice "
@@ -51,7 +51,7 @@ def _pixels(call: TracedCall) -> Geometry:
 
 @local("hstack vstack dstack column_stack row_stack")
 def _joined_along(call: TracedCall) -> Geometry:
-    """Joined along the axis that the name says, where there are that many."""
+    """Joined along the axis that the name implies, if there are that many axes."""
     along = {"hstack": 1, "column_stack": 1, "dstack": 2}.get(call.name, 0)
     if any(len(place.shape) < 3 for _, place in call.sources):
         return {}
@@ -84,7 +84,7 @@ def _parted(call: TracedCall) -> Geometry:
 
 @local("flip fliplr flipud channel_shuffle native_channel_shuffle index_select")
 def _reordered(call: TracedCall) -> Geometry:
-    """Other places along some axes, the same along the others."""
+    """Other positions along some axes, the same along the others."""
     ndim = len(call.shape)
     if call.name == "flip":
         along = _listed(call)
@@ -103,7 +103,7 @@ def _listed(call: TracedCall) -> tuple[int, ...]:
 
 @local("roll")
 def _rolled(call: TracedCall) -> Geometry:
-    """A shift, with what leaves at one end entering at the other."""
+    """A cyclic shift: what leaves at one end enters at the other."""
     given = call.named("input shifts dims", dims=None)
     (_, place), *others = call.sources
     if others or given["dims"] in (None, (), []):
@@ -119,7 +119,7 @@ def _rolled(call: TracedCall) -> Geometry:
 
 @local("repeat tile")
 def _repeated(call: TracedCall) -> Geometry:
-    """Copies of the whole, side by side along other axes."""
+    """Copies of the whole tensor, side by side along other axes."""
     (_, place), *_ = call.sources
     more = len(call.shape) - len(place.shape)
     return kept(call, lambda at: at + more if call.shape[at + more] == place.shape[at] else None)
@@ -127,7 +127,7 @@ def _repeated(call: TracedCall) -> Geometry:
 
 @local("repeat_interleave")
 def _copied(call: TracedCall) -> Geometry:
-    """Copies of each value behind it."""
+    """Each value repeated in place."""
     given = call.named("input repeats dim", dim=None)
     if given["dim"] is None or isinstance(given["repeats"], Tensor):
         return {}
@@ -154,12 +154,12 @@ def _permuted(call: TracedCall) -> Geometry:
 
 @local("view reshape flatten unflatten ravel view_as reshape_as squeeze unsqueeze atleast_1d atleast_2d atleast_3d")
 def _reshaped(call: TracedCall) -> Geometry:
-    """Axes that come out whole, merged with axes right behind them or split: the cells behind tell which they are."""
+    """Axes that stay whole, are merged with the axes right behind them, or are split: the cells behind tell which."""
     (_, place), *others = call.sources
     if others:
         return {}
     live = call.live(place)
-    if call.name == "squeeze":  # an axis that may be squeezed has one cell, of which no window can be cut
+    if call.name == "squeeze":  # an axis that may be squeezed has one cell, so no window can be cut along it
         dims = call.named("input dim", dim=None)["dim"]
         gone = range(len(place.shape)) if dims is None else [dim % len(place.shape) for dim in each(dims, 1)]
         live = {axis: at for axis, at in live.items() if at not in gone}
@@ -171,7 +171,7 @@ def _reshaped(call: TracedCall) -> Geometry:
 def _arrived(
     shape: tuple[int, ...], at: int, after: tuple[int, ...], behind: list[int], live: set[int]
 ) -> tuple[int, Reach] | None:
-    """Where axis ``at`` of a tensor is after a reshape, None where it is not a whole axis or part of one."""
+    """Where axis ``at`` of a tensor is after a reshape, None if it is not a whole axis or part of one."""
     size, rest = shape[at], prod(shape[at + 1 :])
     for i, length in enumerate(after):
         if length == size and behind[i] == rest:
@@ -191,7 +191,7 @@ def _arrived(
 
 @local("getitem slice narrow select")
 def _slices(call: TracedCall) -> Geometry:
-    """Basic indexing: steps and first places along axes that stay; along one other axis a list of places."""
+    """Basic indexing: steps and first positions along axes that remain; along one other axis a list of positions."""
     (_, place), *others = call.sources
     if others:
         return {}
@@ -217,7 +217,7 @@ def _keys(call: TracedCall, ndim: int) -> list[Any]:
         keys = list(call.args[1]) if isinstance(call.args[1], tuple) else [call.args[1]]
         picks = [k for k in keys if not (k is None or k is Ellipsis or type(k) in (int, slice))]
         if picks and (len(picks) > 1 or not _is_list(call, picks[0]) or any(type(k) is int for k in keys)):
-            raise NotLocal("it picks by an array of indices")
+            raise NotLocal("it indexes with an array")
         missing = ndim - sum(k is not None and k is not Ellipsis for k in keys)
         at = next((i for i, k in enumerate(keys) if k is Ellipsis), None)
         rest: list[Any] = [slice(None)] * missing
@@ -236,14 +236,14 @@ def _keys(call: TracedCall, ndim: int) -> list[Any]:
 
 
 def _is_list(call: TracedCall, key: Any) -> bool:
-    """Whether an index is a list of places that does not depend on the input."""
+    """Whether an index is a list of positions that does not depend on the input."""
     if isinstance(key, Tensor):
         return key.ndim == 1 and key.dtype == torch.int64 and any(key is constant for constant in call.constants)
     return isinstance(key, list) and all(type(place) is int for place in key)
 
 
 def untold(call: TracedCall, found: Geometry) -> tuple:
-    """What of the arguments of an operation in ``SIZED`` neither axes, reaches nor shapes tell."""
+    """The arguments of an operation in ``SIZED`` that do not follow from axes, reaches and shapes."""
     if call.name not in ("getitem", "slice", "narrow", "select"):
         return tuple(v for v in (*call.args[3:], *call.kwargs.values()) if isinstance(v, str | bool))
     told = {call.live(call.sources[0][1])[axis] for axis in found}

@@ -21,7 +21,7 @@ from geoxai.attribution.lrp.operators import ACTIVATIONS
     "expand_as broadcast_to"
 )
 def _elementwise(call: TracedCall) -> Geometry:
-    """Each result from the values at its own place; constants may not vary along an axis."""
+    """Each result depends on the values at its own position; constants may not vary along an axis."""
     if not all(len(place.shape) <= len(call.shape) for _, place in call.sources):
         return {}
     return aligned(call, tuple(call.shape))
@@ -81,7 +81,7 @@ def _pool(call: TracedCall) -> Geometry:
     "_upsample_nearest_exact2d _upsample_nearest_exact3d"
 )
 def _interpolation(call: TracedCall) -> Geometry:
-    """Enlarging by a whole factor; linear and cubic by powers of two, whose weights are exact at every place."""
+    """Enlarging by a whole factor; linear and cubic by powers of two, whose weights are exact at every position."""
     place = call.sources[0][1]
     if call.name in ("interpolate", "upsample"):
         given = call.named(
@@ -102,9 +102,11 @@ def _interpolation(call: TracedCall) -> Geometry:
     def reach(i: int) -> Reach | None:
         factor, rest = divmod(call.shape[i + 2], place.shape[i + 2])
         if rest or corners or (scales and each(scales, count)[i] != factor):
-            return None  # a scale of its own places values elsewhere than the sizes say
+            return None  # an explicit scale places values elsewhere than the sizes imply
         if mode.startswith("nearest"):
-            exact = float(np.float32(1 / factor)) * factor >= 1  # else rounding picks other cells far from the origin
+            exact = (
+                float(np.float32(1 / factor)) * factor >= 1
+            )  # otherwise rounding selects other cells far from the origin
             return Reach(1, factor) if exact else None
         if factor & (factor - 1) or mode == "area":
             return None
@@ -116,7 +118,7 @@ def _interpolation(call: TracedCall) -> Geometry:
 
 @local("adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool2d adaptive_max_pool3d")
 def _adaptive_pool(call: TracedCall) -> Geometry:
-    """To a size of its own, except along axes that keep theirs."""
+    """To a given size, except along axes that keep theirs."""
     count = int(call.name[-2])
     sizes = each(call.named("input output_size")["output_size"], count)
     return spatial(call, call.sources[0][1], lambda i: Reach() if sizes[i] is None else None, count)
@@ -183,7 +185,7 @@ def _along(call: TracedCall) -> Geometry:
 
 @local("max min")
 def _extremum(call: TracedCall) -> Geometry:
-    """Of two tensors, or along one axis, with the places of the winners."""
+    """Of two tensors, or along one axis, with the positions of the winners."""
     second = call.named("input other").get("other")
     return _elementwise(call) if isinstance(second, Tensor) else _reduction(call)
 

@@ -12,7 +12,7 @@ Interval = tuple[int, int]  # first and last index
 class Reach:
     """Output ``o`` of an operation reads the inputs from ``(num * o + low) // den`` to ``(num * o + high) // den``.
 
-    ``border`` says what stands beyond the ends of the axis: ``edge`` (nothing, a constant or the outermost value),
+    ``border`` says what is beyond the ends of the axis: ``edge`` (nothing, a constant or the outermost value),
     ``reflect`` or ``circular``. Shifting the input by ``num`` shifts the output by ``den``.
     """
 
@@ -36,7 +36,7 @@ class Reach:
         return (self.num * outputs[0] + self.low) // self.den, (self.num * outputs[1] + self.high) // self.den
 
     def read(self, outputs: Interval, size: int) -> Interval:
-        """What the outputs read of an axis of this size."""
+        """What the outputs read from an axis of this size."""
         low, high = self.beyond(outputs)
         if low >= 0 and high < size:
             return low, high
@@ -49,5 +49,5 @@ class Reach:
 
 
 def union(a: Interval | None, b: Interval) -> Interval:
-    """The shortest interval that holds both."""
+    """The shortest interval that contains both."""
     return b if a is None else (min(a[0], b[0]), max(a[1], b[1]))

@@ -21,7 +21,7 @@ class AxisField:
 
     ``nominal`` is the textbook number (r += (k - 1) * j over strides j); ``exact`` are the sizes that occur away from
     the borders, one for each phase of an output among strides, sorted. ``whole`` says why it is the whole axis, None
-    where it is not.
+    if it is not.
     """
 
     size: int
@@ -49,12 +49,12 @@ class ReceptiveField:
 
 
 def receptive_field(model: torch.nn.Module, input_shape: Sequence[int]) -> ReceptiveField:
-    """The theoretical receptive field, from the operations the network does on an input of this shape.
+    """The theoretical receptive field, from the operations of the network on an input of this shape.
 
     Parameters
     ----------
     model
-        A module; nothing is computed, only shapes are.
+        A module; only shapes are computed.
     input_shape
         Shape of the input with its sample axis, such as ``(1, 4, 256, 256)``.
 
@@ -62,14 +62,14 @@ def receptive_field(model: torch.nn.Module, input_shape: Sequence[int]) -> Recep
     -------
     ReceptiveField
         In cells of the input. A dense layer, a mean over cells or an operation that is not known to be local make it
-        the whole axis; ``layers`` still tells how it grew before.
+        the whole axis; ``layers`` still shows how it grew before.
 
     Raises
     ------
     OptionError
-        The shape has no sample axis, or the network does not take it.
+        The shape has no sample axis, or the network does not accept it.
     GeoxaiError
-        The network decides by values, or keeps state, and cannot be followed without computing.
+        The network makes decisions by values, or keeps a state, and cannot be followed without computing.
     """
     model = as_callable(model)
     shape = tuple(int(n) for n in input_shape)
@@ -106,7 +106,7 @@ def receptive_field(model: torch.nn.Module, input_shape: Sequence[int]) -> Recep
 
 
 def _nominal(trace: Trace) -> dict[int, dict[int, float]]:
-    """Of every tensor, by number: r += (k - 1) * j, the longest branch where several meet."""
+    """The nominal field of every tensor by number: r += (k - 1) * j, along the longest branch if several meet."""
     found = {0: dict.fromkeys(trace.places[0].axes, Fraction(1))}
     for step in trace.steps:
         found[step.output] = {
@@ -117,7 +117,7 @@ def _nominal(trace: Trace) -> dict[int, dict[int, float]]:
 
 
 def _exact(trace: Trace, axis: int, number: int) -> tuple[int, ...]:
-    """Sizes of what one index of a tensor depends on, over the phases of its place among strides."""
+    """Sizes of what one index of a tensor depends on, over the phases of its position among strides."""
     phases = max(1, int(trace.period(axis) * trace.places[number].scale[axis]))
     reads = (trace.needs(axis, (phase, phase), number, bounded=False)[0] for phase in range(phases))
     return tuple(sorted({high - low + 1 for low, high in reads}))

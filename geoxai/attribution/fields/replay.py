@@ -1,9 +1,9 @@
-"""A trace that is known is checked instead of made again.
+"""A known trace is checked instead of being made again.
 
-Python decides what a network does, and may decide otherwise at every call: by an attribute, a global, a file. So a
+Python decides what a network does, and may decide differently at every call: by an attribute, a global, a file. So a
 known trace is never trusted. The network's code runs again, without values, at the same size; every call must be the
 one on record, with the same tensors, weights and numbers, and gets the result on record. Only torch's work, and ours,
-on what each operation does to shapes and axes is saved. At the first call that differs the trace is made anew.
+on what each operation does to shapes and axes is saved. At the first call that differs, a new trace is made.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from geoxai.attribution.fields.blank import (
 from geoxai.attribution.lrp.graph import replace_tensors, tensors_in
 from geoxai.attribution.lrp.operators import ACTIVATIONS
 
-# In-place operations that leave nothing in a tensor without values: no other shape, order in memory or flag.
+# In-place operations that change nothing in a tensor without values: not its shape, order in memory or flags.
 WRITES_VALUES = frozenset(ACTIVATIONS) | names_in("add sub mul div")
 
 
@@ -40,13 +40,15 @@ class Recorded:
     func: Callable
     plain: Any
     given: tuple[Tensor, ...]
-    shapes: list[tuple[torch.Size, torch.dtype]]  # of what was given: a weight may get others and stay the same tensor
+    shapes: list[
+        tuple[torch.Size, torch.dtype]
+    ]  # of the arguments: a weight may change them and remain the same tensor
     result: Any
     follows: bool
 
 
 def shapes_of(tensors: tuple[Tensor, ...]) -> list[tuple[torch.Size, torch.dtype]]:
-    """What an operation's result depends on, where there are no values."""
+    """What an operation's result depends on if there are no values."""
     return [(t.shape, t.dtype) for t in tensors]
 
 
@@ -60,17 +62,17 @@ class Recording:
     output: Any = None
 
     def usable(self) -> bool:
-        """Whether the tensors on record are as torch made them, whatever was done to them since."""
+        """Whether the tensors on record are still as torch made them."""
         written = [operation(call.func) for call in self.calls if call.follows]
         return all(name in WRITES_VALUES for name, in_place in written if in_place)
 
 
 class _Differs(Stopped):
-    """The network does something else than it did."""
+    """The network does something different from before."""
 
 
 def repeats(model: torch.nn.Module, recording: Recording) -> bool:
-    """Whether the network does what is on record. Raises ``Unfollowed`` where it does not run."""
+    """Whether the network does what is on record. Raises ``Unfollowed`` if it does not run."""
     if recording.device != home(model) or not recording.usable():
         return False
     mode = _ReplayMode(recording)
@@ -83,7 +85,7 @@ def repeats(model: torch.nn.Module, recording: Recording) -> bool:
 
 
 class _ReplayMode(TorchFunctionMode):
-    """Answers calls from the record, and raises at the first that is another."""
+    """Answers calls from the record, and raises an error at the first that differs."""
 
     def __init__(self, recording: Recording):
         super().__init__()

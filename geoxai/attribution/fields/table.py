@@ -17,7 +17,7 @@ TABLE: dict[str, Local] = {}
 
 
 def geometry(call: TracedCall) -> Geometry:
-    """Where the axes go; raises NotLocal where nothing is known of the operation."""
+    """Where the axes go; raises NotLocal if the operation is unknown."""
     if call.name not in TABLE:
         raise NotLocal("")
     return TABLE[call.name](call)
@@ -50,7 +50,7 @@ def aligned(call: TracedCall, shape: tuple[int, ...], constants: bool = True) ->
 
 
 def kept(call: TracedCall, move: Callable[[int], int | None]) -> Geometry:
-    """Axes that stay as they are; ``move`` gives their place in the result, None where they do not survive."""
+    """Axes that stay as they are; ``move`` gives their position in the result, None if they do not survive."""
     (_, place), *others = call.sources
     if others:
         return {}

@@ -1,10 +1,10 @@
-"""What a network does along the axes of its input, found by running it once on tensors without values.
+"""What a network does along the axes of its input, from running it once on tensors without values.
 
 A trace follows every torch call, as the engine does, but only asks where each axis of the input goes and how far an
 operation reaches along it. An axis along which something is global, or not known to be local, is ``whole``: no window
 is ever cut along it.
 
-Sizes that the network reads into Python could make it do something else on a window. That is not guessed at: the
+Sizes that the network reads into Python could make it behave differently on a window. This is not guessed: the
 network is traced at the size of the window too, and every call, constant and number in the two traces must be the same
 (``same_computation``).
 """
@@ -69,7 +69,7 @@ class NotLocal(Stopped):
 
 @dataclass
 class Trace:
-    """The steps of one forward pass; ``whole`` gives, for axes without windows, the reason."""
+    """The steps of one forward pass; ``whole`` gives the reason for axes without windows."""
 
     recording: Recording
     places: list[Place] = field(default_factory=list)
@@ -92,7 +92,7 @@ class Trace:
         return apart and self.output.axes.get(0) == 0
 
     def period(self, axis: int) -> int:
-        """A window may start at multiples of this, so that strides and pools fall where they fall in the field."""
+        """A window may start at multiples of this, so that strides and pools are aligned as in the field."""
         period = 1
         for place in self.places:
             period = int(np.lcm(period, place.scale[axis].denominator)) if axis in place.scale else period
@@ -154,7 +154,7 @@ Geometry = dict[int, tuple[int, Reach]]  # axis of the input -> axis of the resu
 def run(model: torch.nn.Module, shape: tuple[int, ...], dtype: torch.dtype) -> Trace:
     """Trace the network for an input of this shape (samples first).
 
-    Raises ``Unfollowed`` where the network does not run like that, and ``NotLocal`` where nothing is known of what it
+    Raises ``Unfollowed`` if the network does not run like that, and ``NotLocal`` if nothing is known about what it
     does.
     """
     x = torch.empty(shape, dtype=dtype, device="meta")
@@ -177,7 +177,7 @@ def run(model: torch.nn.Module, shape: tuple[int, ...], dtype: torch.dtype) -> T
 
 
 def holds(trace: Trace, model: torch.nn.Module) -> bool:
-    """Whether the network still does what the trace says. Raises ``Unfollowed`` where it does not even run."""
+    """Whether the network still does what the trace says. Raises ``Unfollowed`` if it does not even run."""
     before = _state(model)
     try:
         same = repeats(model, trace.recording)
@@ -230,7 +230,7 @@ class _TraceMode(TorchFunctionMode):
     def _note(
         self, func: Callable, name: str, args: tuple, kwargs: dict[str, Any], in_place: bool, result: Any
     ) -> None:
-        """Write down what a call did."""
+        """Record what a call did."""
         given = tuple(tensors_in((args, kwargs)))
         sources = tuple((t, self.places[t]) for t in given if t in self.places)
         constants = tuple(t for t in given if t not in self.places)
@@ -282,7 +282,7 @@ class _TraceMode(TorchFunctionMode):
             if tensor._base is not None:
                 self._viewed[tensor._base] = True
             lasting = found
-            if index and call.name.endswith("with_indices"):  # places of winners, counted over the whole field
+            if index and call.name.endswith("with_indices"):  # positions of winners, counted over the whole field
                 lasting = {axis: pair for axis, pair in found.items() if axis == 0}
             axes = {axis: at for axis, (at, _) in lasting.items()}
             scale = {axis: reach.rescaled(first.scale[axis]) for axis, (_, reach) in lasting.items()}
@@ -294,7 +294,7 @@ class _TraceMode(TorchFunctionMode):
         self.trace.calls.append((call.name, (numbers, found, shapes, numbers_given), self._known(call.constants)))
 
     def _shared(self, target: Tensor, call: TracedCall) -> bool:
-        """Whether others see an in-place operation on a part of their memory, or what it brings in from elsewhere."""
+        """Whether other tensors see an in-place operation on part of their memory, or what it brings in."""
         return target._base is not None or (len(call.sources) > 1 and target in self._viewed)
 
     def _twin(self, tensor: Tensor) -> Tensor:
@@ -307,7 +307,7 @@ class _TraceMode(TorchFunctionMode):
 
 
 def _same(a: tuple, b: tuple) -> bool:
-    """Whether two calls are one; constants without values are the same if the same call made them."""
+    """Whether two calls are the same; constants without values are the same if the same call made them."""
     return (
         a[:2] == b[:2]
         and len(a[2]) == len(b[2])
@@ -316,7 +316,7 @@ def _same(a: tuple, b: tuple) -> bool:
 
 
 def _state(model: torch.nn.Module) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
-    """What modules hold, to see and undo what a pass without values leaves in them."""
+    """The state of modules, to detect and undo what a pass without values leaves in them."""
     held = []
     for name, module in model.named_modules():
         for content in (module.__dict__, module._buffers, module._parameters):

@@ -1,4 +1,4 @@
-"""Explaining through windows: batches of windows of one size, their relevance put back where it belongs."""
+"""Explaining through windows: batches of windows of one size, their relevance put back in its place."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 PER_VALUE = ("target_value", "bias", "stabiliser", "lost", "nonpositive_target", "target_output")
 
-# Explains inputs (P, ...) with weights (P, *output) of their outputs and, where there are any, references (P,).
+# Explains inputs (P, ...) with weights (P, *output) of their outputs and, if there are any, references (P,).
 Explain = Callable[[Tensor, Tensor, Tensor | None], "Attribution"]
 
 

@@ -1,8 +1,8 @@
-"""Windows: of a large field, only what can reach the explained outputs is computed.
+"""Windows: only the part of a large field that can reach the explained outputs is computed.
 
-A window starts at a multiple of all strides and ends at the border of the domain wherever an operation on the way reads
-beyond it. Outputs of the window that it cuts off from their inputs are wrong, and no explained output depends on them.
-Everything the window rests on is checked for every window, see ``Windows.fits``; what does not pass is no window.
+A window starts at a multiple of all strides and ends at the border of the domain if an operation on the way reads
+beyond it. Outputs of the window that are cut off from their inputs are wrong, but no explained output depends on them.
+Every condition is checked for every window, see ``Windows.fits``; if one fails, the window is not used.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from geoxai.errors import OptionError
 
 log = logging.getLogger("geoxai.attribution")
 
-WORTH = 0.75  # windows pay if they cost less than this part of the field
+WORTH = 0.75  # windows are worthwhile if they cost less than this share of the field
 
 EXPORTED = "torch.export._unlift"
 MOST_KNOWN = 16  # traces of one network, by size of its input
 
-# Traces of networks that live; one is only used after a check that the network still does the same (``tracing.holds``).
+# Traces of networks in use; each is only used after a check that the network still does the same (``tracing.holds``).
 _KNOWN: WeakKeyDictionary[torch.nn.Module, dict[tuple[tuple[int, ...], torch.dtype], Trace]] = WeakKeyDictionary()
 _LOCK = Lock()
 
@@ -81,12 +81,12 @@ class Windows:
         return self.whole.output.shape[1:]
 
     def offset(self, axis: int, number: int, start: int) -> int | None:
-        """First index of a window in a tensor of the trace, None where it is not whole."""
+        """First index of a window in a tensor of the trace, None if it is not a whole number."""
         first = start * self.whole.places[number].scale[axis]
         return int(first) if first.denominator == 1 else None
 
     def cuts(self, picks: Sequence[Pick]) -> list[Cut] | None:
-        """A window for every pick, of one size wherever the border allows; None where they do not pay or fit."""
+        """A window for every pick, of one size if the border allows it; None if not worthwhile or not fitting."""
         output = self.whole.output
         assert output is not None
         spans: dict[tuple[int, Interval], Span] = {}
@@ -123,7 +123,7 @@ class Windows:
         longest = max(
             (stop - start for start, stop, before, past in bounds.values() if not (before and past)), default=0
         )
-        longest = max(longest, 2 * period if period > 1 else 1)  # blocks of one are hard to tell from none
+        longest = max(longest, 2 * period if period > 1 else 1)  # single blocks are hard to distinguish from none
         length = min(size, -(-longest // period) * period)
         spans: dict[tuple[int, Interval], Span] = {}
         for interval, (start, _, before, past) in bounds.items():
@@ -136,7 +136,7 @@ class Windows:
         return spans
 
     def _covering(self, axis: int, needed: dict[int, Interval]) -> Span:
-        """The shortest span whose window has all that is needed of every tensor: shifts need more than they read."""
+        """The shortest span whose window has everything needed of every tensor: shifts need more than they read."""
         size = self.shape[axis - 1]
         spans = []
         for number, (low, high) in needed.items():
@@ -158,7 +158,7 @@ class Windows:
         return before, past
 
     def fits(self, cut: Cut) -> bool:
-        """Whether the window gives the outputs it is for what the field gives them.
+        """Whether the window gives its outputs the same values as the field does.
 
         The network does the same on it; at every operation, all values needed lie inside, at whole offsets; and where
         an operation reads beyond an end of the field, the window ends there too.
@@ -195,18 +195,18 @@ class Windows:
         return (read[0] >= 0 or first == 0) and (read[1] < size or first + length == size)
 
     def trace_of(self, sizes: tuple[int, ...]) -> Trace | None:
-        """The trace of a window of these sizes, None if the network does something else on it."""
+        """The trace of a window of these sizes, None if the network does something different on it."""
         if sizes not in self.smaller:
             found = traced(self.model, sizes, self.dtype)
             if found is not None and not self.whole.same_computation(found):
-                log.debug("no window: the network does something else on %s", " x ".join(map(str, sizes)))
+                log.debug("no window: the network does something different on %s", " x ".join(map(str, sizes)))
                 found = None
             self.smaller[sizes] = found
         return self.smaller[sizes]
 
 
 def find_windows(model: Callable, inputs: tuple[Tensor, ...], targets: Sequence[Any]) -> Windows | None:
-    """The windows of a network, None where none can be cut."""
+    """The windows of a network, None if none can be cut."""
     if len(inputs) != 1 or inputs[0].ndim < 3 or not isinstance(model, torch.nn.Module):
         return None
     if any(isinstance(target, str) for target in targets):
@@ -222,10 +222,10 @@ def find_windows(model: Callable, inputs: tuple[Tensor, ...], targets: Sequence[
 
 
 def traced(model: Callable, shape: tuple[int, ...], dtype: torch.dtype) -> Trace | None:
-    """The trace of a network for inputs of this shape (one sample's), None where it cannot be followed.
+    """The trace of a network for inputs of this shape (one sample's), None if it cannot be followed.
 
-    The log says why not, as a warning if the fault is ours. Only modules are asked, not plain functions, which may do
-    other things than compute; and none whose hooks would see tensors without values.
+    The log says why, as a warning if the fault is geoxai's. Only modules are traced, not plain functions, which may do
+    more than compute, and no module whose hooks would see tensors without values.
     """
     if not isinstance(model, torch.nn.Module) or _hooked(model):
         return None
@@ -256,7 +256,7 @@ def _hooked(model: torch.nn.Module) -> bool:
 
 
 def picks_of(targets: Sequence[Any], shape: tuple[int, ...], rows: slice) -> list[Pick] | None:
-    """Where targets of outputs lie, for the samples ``rows``; None if one is something else, or wrong."""
+    """Where targets of outputs lie, for the samples ``rows``; None if one is of another kind, or wrong."""
     picks = []
     for number, target in enumerate(targets):
         try:
@@ -295,7 +295,7 @@ def _points(indices: list[Any], shape: tuple[int, ...]) -> list[tuple[tuple[Inte
 
 
 def _bounded(weights: Tensor) -> tuple[tuple[Interval, ...], Tensor]:
-    """The smallest box that holds all weights that are not 0."""
+    """The smallest box that contains all weights that are not 0."""
     where = weights.nonzero()
     if not len(where):
         where = torch.zeros(1, weights.ndim, dtype=torch.long)

@@ -1,4 +1,4 @@
-"""The rules' arithmetic: relevance of a linear map's output to relevance of its input.
+"""The rules' arithmetic: from relevance of a linear map's output to relevance of its input.
 
 Notation: input ``a``, ``z`` the map's output with bias ``b``, ``R`` the relevance of the output, ``s = R /
 denominator``. A rule is a few linear maps of its own, so for fixed ``a`` everything is linear in ``R``. What stays
@@ -33,28 +33,28 @@ from geoxai.attribution.lrp.weights import Signs, favoured, opposite
 from geoxai.errors import OptionError
 
 BLOCK = 2**18  # elements of a block of samples, per thread: a few of them fit a processor's cache
-CANCELS = 2**-5  # where a sum by sign is less than this part of the sum of magnitudes, it is no difference of both
+CANCELS = 2**-5  # a sum by sign below this share of the sum of magnitudes is not computed as a difference
 
 
 @dataclass
 class Crossing:
-    """One linear map crossed by one forward pass, with what the rules ask of it."""
+    """One linear map crossed by one forward pass, with what the rules need of it."""
 
     map: LinearMap
     a: Tensor
     z: Tensor
     sample: Tensor  # of the output, see ``ledger``
-    nonnegative: bool = False  # known so without looking
+    nonnegative: bool = False  # known without looking at the values
     channels: int = 0  # of the network's input, for bounds per channel
     channel_axis: int = 1
-    rectified: bool = False  # z is kept as a ReLU left it: 0 stands for any z <= 0
+    rectified: bool = False  # z is kept as a ReLU left it: 0 means any z <= 0
     room: Tensor | None = None  # where the relevance of ``a`` may be written
-    norm: float | None = None  # no less than the Euclidean norm of ``a``, where that is known
-    relative: bool = False  # rules that tell signs apart go by the sign of the output, see ``_by_sign``
+    norm: float | None = None  # at least the Euclidean norm of ``a``, if known
+    relative: bool = False  # rules that distinguish signs use the sign of the output, see ``_by_sign``
 
     @cached_property
     def is_nonnegative(self) -> bool:
-        """Whether no input is negative, which halves the work of rules that tell signs apart."""
+        """Whether no input is negative, which halves the work of rules that distinguish signs."""
         return self.nonnegative or bool(self.a.amin() >= 0)
 
     def exact_z(self, relevance: Tensor) -> Tensor:
@@ -120,7 +120,7 @@ class Crossing:
     @cached_property
     def connected(self) -> Tensor:
         """Number of inputs connected to each output (weights summed, for averages)."""
-        one = self.alike and not isinstance(self.map, Fixed)  # that may know places of each sample's own
+        one = self.alike and not isinstance(self.map, Fixed)  # that may depend on each sample's own positions
         return self.map.apply(torch.ones_like(self.a[:1] if one else self.a), "ones")
 
     @property
@@ -132,7 +132,7 @@ class Crossing:
         )
 
     def blocks(self) -> list[Crossing]:
-        """The crossing in blocks of samples that fit a processor's cache, or as it is where it cannot be cut."""
+        """The crossing in blocks of samples that fit a processor's cache, or as it is if it cannot be split."""
         size = BLOCK * torch.get_num_threads()
         largest = max(self.a.numel(), self.z.numel())
         if largest <= size or self.a.device.type != "cpu" or not self.alike:
@@ -208,7 +208,7 @@ def _propagate(rule: Rule, crossing: Crossing, relevance: Tensor, ledger: Ledger
 
 
 def _absorb(crossing: Crossing, terms: dict[str, Tensor | None], bias: str, ledger: Ledger) -> Tensor | None:
-    """Enter what bias and stabiliser took, or, with ``distribute``, give it back to the inputs in equal parts."""
+    """Enter what bias and stabiliser took or, with ``distribute``, return it to the inputs in equal parts."""
     present = {name: values for name, values in terms.items() if values is not None}
     if bias != "distribute":
         for name, values in present.items():
@@ -235,7 +235,9 @@ def _epsilon(crossing: Crossing, relevance: Tensor, eps: float, bias: str, ledge
         s = (relevance if settled else without_rounding(crossing, relevance, stable, b, ledger)).div_(stable)
         stabiliser = s * eps
     else:
-        stabiliser = torch.copysign(z.new_tensor(eps), z)  # a z of -0.0 has no contributions, its sign does not matter
+        stabiliser = torch.copysign(
+            z.new_tensor(eps), z
+        )  # a z of -0.0 has no contributions, so its sign does not matter
         stable = z + stabiliser  # never 0
         s = without_rounding(crossing, relevance, stable, b, ledger).div_(stable)
         stabiliser.mul_(s)
@@ -285,7 +287,7 @@ def _gamma(crossing: Crossing, relevance: Tensor, gamma: float, bias: str, ledge
 
 
 def _by_sign(crossing: Crossing, relevance: Tensor, alpha: float, beta: float, bias: str, ledger: Ledger) -> Tensor:
-    """Alpha-beta, of weighted maps by the sign of contributions, else by their sign relative to the output's.
+    """Alpha-beta: for weighted maps by the sign of contributions, else by their sign relative to the output's.
 
     With ``s_j = sign(z_j)``, ``sign(0) = +1``, and the parts ``(s_j z_ij)+``, ``(s_j z_ij)-`` that speak for and
     against the output, of a sum, average or norm ::
@@ -349,7 +351,7 @@ def _alpha_beta(
 
 
 def _margin(crossing: Crossing, sums: Tensor, signs: list[str], relevance: Tensor, bias: str) -> Tensor | None:
-    """Sizes of sums by sign above what is rounding, stacked as they are; None where none can be below."""
+    """Sizes of sums by sign above rounding, stacked as they are; None if none can be below."""
     if not crossing.map.signed and crossing.is_nonnegative and crossing.map.bias is None:
         return None
     z, b = crossing.exact_z(relevance), crossing.map.bias

@@ -1,6 +1,6 @@
-"""Attention: its weights are gates that stand, relevance goes through the values they mix.
+"""Attention: its weights are gates held constant, relevance goes through the values they mix.
 
-Signal-take-all on ``softmax(q k) @ v``: what the queries and keys depend on gets nothing, the values get all, in the
+Signal-take-all on ``softmax(q k) @ v``: queries and keys get nothing, the values get everything, in the
 shares the weights give, so attention is a conserving average (Arras et al. 2019; Ali et al. 2022). With preset
 ``attnlrp`` relevance crosses the weights as well, see ``products``.
 """
@@ -20,7 +20,7 @@ from geoxai.attribution.lrp.operators import Call, operator
 from geoxai.attribution.lrp.products import explains
 
 STANDS = (
-    "its values do not depend on the input, only their weights do",
+    "its values do not depend on the input, only its weights do",
     "use rules attnlrp, which explain the weights, or method gradient",
 )
 

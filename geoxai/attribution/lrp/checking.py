@@ -1,4 +1,4 @@
-"""Whether conservation is checked at every node, see ``conservation``: in the environment, which workers inherit."""
+"""Whether conservation is checked at every node (see ``conservation``); set in the environment for workers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def nodes_are_checked() -> bool:
 
 @contextmanager
 def checked_nodes() -> Iterator[None]:
-    """Inside, this process and those it starts check every node."""
+    """Inside this context, this process and those it starts check every node."""
     before = os.environ.get(CHECK_NODES)
     os.environ[CHECK_NODES] = "1"
     try:

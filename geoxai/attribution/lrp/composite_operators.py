@@ -1,4 +1,4 @@
-"""Operations that are short for a chain of others, each link of which has its rule."""
+"""Operations that are shorthand for a chain of others, each of which has its rule."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def chain_of_products(call: Call) -> Any:
 
 @operator("norm linalg_norm linalg_vector_norm frobenius_norm")
 def euclidean_norm(call: Call) -> Any:
-    """The root of the sum of squares, such as a wind speed: shares are those of the squares."""
+    """The root of the sum of squares, such as a wind speed: shares are proportional to the squares."""
 
     def parameters(x: Any = None, p: Any = 2, dim: Any = None, keepdim: bool = False, **options: Any) -> tuple:
         x, p = options.pop("input", options.pop("A", x)), options.pop("ord", p)
@@ -116,7 +116,7 @@ def spread_and_mean(call: Call) -> Any:
 
 @operator("nan_to_num nansum nanmean")
 def without_nan(call: Call) -> Any:
-    """Where there is no NaN, the same as without the precaution."""
+    """If there is no NaN, the same as without the precaution."""
     x = call.first
     if not bool(torch.isfinite(x).all()):
         raise Refusal("its input holds NaN or infinite values", "mask them before they arise, such as with torch.where")

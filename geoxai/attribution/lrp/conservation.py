@@ -1,8 +1,8 @@
-"""Conservation at every node: what comes in goes out, or stays with a bias or stabiliser, or is lost, and is entered.
+"""Conservation at every node: relevance goes on, stays with a bias or stabiliser, or is lost, and is entered.
 
 ``relevance in = relevance out + bias + stabiliser + lost``, per sample and node, up to rounding. The account of a whole
-network can close although two nodes err in opposite ways; here the first node that errs is named. It costs a few sums
-per node, so it runs where it is asked for: in tests of the engine, and in ``geoxai run --debug``.
+network can close although two nodes err in opposite ways; here the first faulty node is named. It costs a few sums
+per node, so it only runs on request: in tests of the engine, and in ``geoxai run --debug``.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ class Conservation:
         self._arrived[value.node] = sums if before is None else (before[0] + sums[0], before[1] + sums[1])
 
     def starts(self, node: Node) -> None:
-        """``node`` is about to share out what arrived at it."""
+        """``node`` is about to distribute what arrived at it."""
         self._before = self._entered()
 
     def ends(self, node: Node, relevances: Sequence[Tensor | None]) -> None:
-        """``node`` gave ``relevances`` to its inputs. Raises GeoxaiError where they and what it entered in the ledger
+        """``node`` gave ``relevances`` to its inputs. Raises GeoxaiError if they and what it entered in the ledger
         are not what arrived.
         """
         arrived, allowed = self._arrived.pop(node)
@@ -51,7 +51,7 @@ class Conservation:
                 left, allowed = left + given, allowed + rounding
         over = (arrived - left).abs() - allowed
         if not torch.isfinite(over).all():
-            return  # values that are not finite are found at the end, and said in words
+            return  # values that are not finite are reported at the end
         worst = int(over.argmax())
         if over[worst] > 0:
             where = node.path or "the network itself"

@@ -141,7 +141,7 @@ def add_product(call: Call) -> Any:
 
 @operator("index_add scatter_add")
 def add_at_index(call: Call) -> Any:
-    """Values added to those of another tensor at places that stand: the sums of a graph network."""
+    """Values added to those of another tensor at constant positions: the sums of a graph network."""
 
     def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: float = 1) -> tuple:
         return input, dim, index, source, alpha

@@ -12,7 +12,7 @@ from torch import Tensor
 from geoxai.attribution.lrp.maps import Shares, channels_last, rows_of, times
 from geoxai.attribution.lrp.weights import CHANNELS_LAST, Part, Signs, WeightCache
 
-PATCHED = 2**22  # values of patches that are looked at together
+PATCHED = 2**22  # values of patches that are processed together
 FAST_FROM = 20480  # values along the first four axes (torch 2.13, ConvParams::use_mkldnn)
 
 
@@ -64,7 +64,7 @@ class Convolution(Shares):
         return torch.cat(found)
 
     def _magnitudes(self, x: Tensor, sample: Tensor, channel: Tensor, cells: Sequence[Tensor]) -> Tensor:
-        """Sums of |terms| at a few places, from the patches of the input that they see."""
+        """Sums of |terms| at a few positions, from the patches of the input that they see."""
         spatial = len(cells)
         per_group = self.weight.shape[1]
         group = channel // (self.weight.shape[0] // self.groups)

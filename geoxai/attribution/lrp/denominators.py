@@ -1,15 +1,15 @@
-"""Denominators that are no more than rounding: the relevance of such neurons is lost, and entered as lost.
+"""Denominators that are mere rounding: the relevance of such neurons is lost, and entered as lost.
 
 A neuron's relevance is shared out by its terms ``t_i`` (its contributions and its bias) over a denominator: their sum
 (zero, epsilon), or the sum of those of one sign (alpha_beta, z_plus). Computed in a precision ``u`` (2.2e-16 in double,
 1.2e-7 in single), a sum that is smaller than a few ``u`` times ``sum |t_i|`` has no correct digit, and shares by it
-would be as large and as wrong as one likes. So wherever ::
+could be arbitrarily large and wrong. So wherever ::
 
     |denominator| <= 8 u sum_i |t_i|    or    |denominator| <= (smallest normal number) / u
 
 the relevance of the neuron counts as lost. Sums by sign are compared at no cost: with P and N the sums of the positive
 and of the negative terms and z = P + N, ``sum |t_i| = 2 P - z = z - 2 N``. For plain sums a bound is enough almost
-everywhere, ``sum |t_i| <= ||a|| ||w_j|| + |b_j|``; the few outputs below it are looked at one by one.
+everywhere, ``sum |t_i| <= ||a|| ||w_j|| + |b_j|``; the few outputs below it are examined one by one.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def smallest(dtype: torch.dtype) -> float:
 
 
 def only_where_positive(values: Tensor, condition: Tensor, above: float = 0.0) -> Tensor:
-    """``values`` where ``condition`` > ``above``, else 0, many times faster than with masks."""
+    """``values`` where ``condition`` > ``above``, else 0; many times faster than with masks."""
     return torch.ops.aten.threshold_backward(values, condition, above)
 
 
@@ -79,7 +79,7 @@ def margin_of_sign(sums: Tensor, z: Tensor, sign: str) -> Tensor:
 
 
 def limit_of(crossing: Crossing, bias: Tensor | None) -> float:
-    """A size up to which denominators may be rounding; infinite where the map knows no bound of its terms."""
+    """A size up to which denominators may be rounding; infinite if the map has no bound on its terms."""
     reach = crossing.map.reach()
     if reach is None:
         return torch.inf

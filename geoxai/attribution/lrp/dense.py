@@ -12,7 +12,7 @@ from torch import Tensor
 from geoxai.attribution.lrp.maps import Shares, rows_of, times
 from geoxai.attribution.lrp.weights import Part, Signs, WeightCache, join_parts
 
-KEPT = 2**22  # weights of a layer up to which parts of them are kept; of more, parts are made piece by piece
+KEPT = 2**22  # layers with up to this many weights keep parts of them; for more, parts are made piece by piece
 
 
 @dataclass
@@ -81,7 +81,7 @@ class Dense(Shares):
         return times(back, above, room).addcmul_(values @ self._joined(signs, 1, inputs), above.sub_(x), value=-1)
 
     def _pieces(self) -> list[slice]:
-        """The inputs, in pieces where there are many weights."""
+        """The inputs, in pieces if there are many weights."""
         outputs, inputs = self.weight.shape
         if self.weight.numel() <= KEPT:
             return [slice(None)]

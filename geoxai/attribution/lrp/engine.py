@@ -56,7 +56,7 @@ class Forward:
 
 @dataclass(frozen=True)
 class Plan:
-    """How one target goes back: where relevance starts, and the rule of every operation it crosses."""
+    """How one target is propagated back: where relevance starts, and the rule of every operation it crosses."""
 
     start: Value
     relevance: Tensor
@@ -118,7 +118,7 @@ def forward(
         raise OptionError(
             f"the network's output has shape {tuple(raw.shape)}, expected {len(inputs[0])} samples along its first"
             " axis",
-            fix="give the network its samples along the axis it wants: sample_axis",
+            fix="say along which axis the network expects samples: sample_axis",
             option="sample_axis",
         )
     row = torch.arange(len(output.values), device=value.sample.device).reshape(-1, *[1] * (value.sample.ndim - 1))
@@ -164,7 +164,7 @@ def _run(
 
 
 def plan(recorded: Forward, objective: Objective, rules: RuleList, flat_below: str | None = None) -> Plan:
-    """Where relevance of ``objective`` starts and which rule each operation gets. Raises what cannot be crossed.
+    """Where relevance of ``objective`` starts and which rule each operation gets; an error if one cannot be crossed.
 
     From the output of the module ``flat_below`` on down to the input, every operation with a choice gets rule flat.
     """
@@ -224,7 +224,7 @@ def backward(
             if relevances is None:
                 continue
             if kept is not None and node in kept and relevances[0] is not None:
-                kept[node] = relevances[0].clone()  # rules work in the memory of what they pass on
+                kept[node] = relevances[0].clone()  # rules overwrite the memory of what they pass on
             rule = planned.rules[node][0] if node in planned.rules else None
             if check is not None:
                 check.starts(node)
@@ -243,7 +243,7 @@ def backward(
 
 
 def _apart(relevances: list[Tensor | None]) -> list[Tensor | None]:
-    """Relevance of several inputs in memory of its own each: who gets it may overwrite it."""
+    """Relevance of several inputs, each in its own memory, so that the receiver may overwrite it."""
     seen: set[int] = set()
     apart: list[Tensor | None] = []
     for relevance in relevances:
@@ -302,7 +302,7 @@ def _fold(value: Value, coefficients: Tensor, values: Tensor, cache: WeightCache
 
 
 def _reached(start: Value, tape: Tape, folded: tuple[Node, MapNode] | None) -> frozenset[Node]:
-    """The nodes that relevance from ``start`` arrives at."""
+    """The nodes that relevance from ``start`` reaches."""
     reached = set() if start.node is None else {start.node}
     for node in reversed(tape.nodes):
         if folded is not None and node is folded[0]:

@@ -1,6 +1,6 @@
 """Linear maps beyond dense layers and convolutions: centring, contractions, separable resampling, recurrent steps.
 
-They are what norms, einsum, bicubic interpolation and recurrent cells are once statistics, weights and gates stand.
+Norms, einsum, bicubic interpolation and recurrent cells are such maps once statistics, weights and gates are constant.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class Composed(Shares):
 
 @dataclass
 class Centred(Composed):
-    """``scale * (x - mean(x)) + bias`` with the mean over ``axes`` of ``x`` seen as ``shape``: a norm whose standard
-    deviation stands. Weights: ``scale_k (1 - 1/n)`` to itself, ``-scale_k / n`` to every other of its group.
+    """``scale * (x - mean(x)) + bias`` with the mean over ``axes`` of ``x`` seen as ``shape``: a norm with a constant
+    standard deviation. Weights: ``scale_k (1 - 1/n)`` to itself, ``-scale_k / n`` to every other of its group.
 
     ``scale`` broadcasts to ``shape``, ``bias`` to the input's own.
     """
@@ -84,7 +84,7 @@ class Centred(Composed):
 class Contraction(Composed):
     """A product with weights that is linear in both, such as einsum: ``function(x, weight)``.
 
-    Gates are weights too (>= 0, not ``signed``); as in ``Mixture`` they stand for ``ones``.
+    Gates are weights too (>= 0, not ``signed``); as in ``Mixture`` they take the place of ``ones``.
     """
 
     function: Callable[[Tensor, Tensor], Tensor]
@@ -161,7 +161,7 @@ class Separable(Composed):
 @dataclass
 class RecurrentStep(Composed):
     """The signal of a recurrent cell: ``x @ input_weight.T + gate * (h @ hidden_weight.T) + bias`` of the joined
-    input ``[x, h]``; the gate (>= 0) stands, None is 1 (Arras et al. 2017, the cell's candidate).
+    input ``[x, h]``; the gate (>= 0) is constant, None is 1 (Arras et al. 2017, the cell's candidate).
     """
 
     input_weight: Tensor

@@ -1,7 +1,7 @@
-"""Products and quotients of two signals: one of them is a gate that stands, the other takes all the relevance.
+"""Products and quotients of two signals: one of them is a gate, held constant, the other takes all the relevance.
 
 Signal-take-all (Arras et al. 2017, 2019): in ``gate * signal`` relevance goes to the signal, so nothing is lost and
-what the gate depends on gets none. Which factor is the gate is decided by where it came from, never by its values: it
+what the gate depends on gets none. Which factor is the gate is decided by its origin, never by its values: it
 came through a sigmoid, a hard sigmoid or a softmax, or through a function that relevance cannot cross and that is
 positive (exp, rsqrt, reciprocal), and since then only through index operations, constants, averages and sums of gates.
 Attention weights are gates by that rule. Where neither factor is such a gate, one that came through a function that
@@ -50,7 +50,7 @@ class GateNode(ScaleNode):
 
 
 def is_gate(value: Value | None, saturated: bool = False) -> bool:
-    """Whether a value came through a gating function, see the head of this module; one that only saturates counts with
+    """Whether a value came through a gating function, see the top of this module; one that only saturates counts with
     ``saturated``.
     """
     node = None if value is None else value.node
@@ -137,7 +137,7 @@ def take_all(call: Call, signal: Tensor, gate: Tensor) -> Tensor:
 
 def between(call: Call, one: Tensor, gated: Tensor) -> tuple[Tensor, Tensor] | None:
     """The summands ``gate * other`` and ``(1 - gate) * one`` of what is written ``one + gate * (other - one)``, as some
-    recurrent cells are; None for any other sum. Rules that tell signs apart would see a difference that is not there.
+    recurrent cells are; None for any other sum. Rules that distinguish signs would see a difference that is not there.
     """
     value, node = call.value(one), getattr(call.value(gated), "node", None)
     if not isinstance(node, GateNode) or not isinstance(node.constant, Tensor) or node.constant.shape != one.shape:
@@ -170,7 +170,7 @@ def mix(call: Call, values: Tensor, gate: Tensor, z: Tensor, right: bool = False
         raise Refusal(*MIXES)
     sample = value.sample.reshape((1,) * (z.ndim - values.ndim) + value.sample.shape)
     stands = call.tape.keep(gate)
-    if bool((gate < 0).any()):  # a constant was taken from the gate
+    if bool((gate < 0).any()):  # a constant was subtracted from the gate
         product = Product(stands, values.shape, not right, call.tape.cache)
         return record_map(call.tape, call.name, "linear", values, product, z, sample)
     mixture = Mixture(stands, values.shape, right)

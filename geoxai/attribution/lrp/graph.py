@@ -17,9 +17,9 @@ class Node:
     """One operation on the tape. ``groups`` are what a rule list may match it by; empty if it has no choice of rule."""
 
     groups: frozenset[str] = frozenset()
-    how: str = ""  # what happens where no rule is chosen, for the table of rules
+    how: str = ""  # what happens without a choice of rule, for the table of rules
     refusal: str | None = None
-    recurs: bool = False  # one step of several with the same weights, whose input holds what steps before it gave
+    recurs: bool = False  # one of several steps with the same weights, whose input holds results of earlier steps
 
     def __init__(self, op: str, inputs: tuple[Value, ...], input_shape: torch.Size, output_shapes: list[torch.Size]):
         self.op = op
@@ -33,7 +33,7 @@ class Node:
         return True
 
     def release(self) -> None:
-        """Let go of what was kept for going back, which this node will not do again."""
+        """Release what was kept for the backward pass, which this node will not do again."""
         self.inputs = ()
 
     def backward(self, relevances: list[Tensor | None], rule: Rule | None, ledger: Ledger) -> list[Tensor | None]:
@@ -48,9 +48,9 @@ class Value:
     node: Node | None
     index: int
     shape: torch.Size
-    sample: Tensor  # integer, broadcasts to shape: which sample an element belongs to
+    sample: Tensor  # integer, broadcasts to shape: the sample each element belongs to
     nonnegative: bool = False
-    norm: float | None = None  # no less than the tensor's Euclidean norm, where that is known
+    norm: float | None = None  # at least the tensor's Euclidean norm, if known
 
 
 class Refusal(Exception):
@@ -90,10 +90,10 @@ def replace_tensors(args: Any, replace: Callable[[Tensor], Any]) -> Any:
 
 
 def owned(result: Any, args: Any) -> Any:
-    """``result`` with every tensor that is a view of one nobody else sees as a tensor of its own.
+    """``result``, in which tensors that are views of an otherwise hidden tensor become independent tensors.
 
     Some of torch's functions compute in another shape and return a view of that, such as dense layers on (N, T, C):
-    what is written into views of such a result would be taken for written into a tensor that is not on the tape.
+    writing into views of such a result would appear as writing into a tensor that is not on the tape.
     """
     views = [t for t in tensors_in(result) if t._is_view() and not t.requires_grad]
     if not views:

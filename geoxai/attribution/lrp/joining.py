@@ -1,7 +1,7 @@
 """A sum of weighted maps is one neuron: ``W x + b + U h + c`` is the same map as one of ``x`` and ``h`` joined.
 
-The pre-activation of a recurrent cell written by hand is such a sum, one term perhaps behind a gate that stands. Rules
-that tell signs apart, or have a stabiliser, see what they would see were it written as one layer of ``[x, h]``.
+The pre-activation of a recurrent cell written by hand is such a sum, one term perhaps behind a constant gate. Rules
+that distinguish signs, or have a stabiliser, see the same as if it were written as one layer of ``[x, h]``.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from geoxai.attribution.lrp.tape import Tape
 
 @dataclass(frozen=True)
 class Term:
-    """One map of a sum, of an input of ``shape``; the gate (>= 0), if any, stands."""
+    """One map of a sum, of an input of ``shape``; the gate (>= 0), if any, is constant."""
 
     map: LinearMap
     shape: torch.Size
     gate: Tensor | None = None
 
     def gated(self, values: Tensor, part: str) -> Tensor:
-        """Values of the output's shape behind the gate; its square where weights are squared."""
+        """Values of the output's shape behind the gate; its square if weights are squared."""
         if self.gate is None or part == "ones":
             return values
         return values * (self.gate.square() if part == "square" else self.gate)
@@ -101,7 +101,7 @@ class JoinedNode(MapNode):
 
 @dataclass(frozen=True)
 class Layer:
-    """A weighted map as a term of a sum: its input, where that came from, and the node that stands for it."""
+    """A weighted map as a term of a sum: its input, where that came from, and the node that represents it."""
 
     map: LinearMap
     a: Tensor

@@ -19,7 +19,7 @@ def layer_output(nodes: Collection[Node], path: str, option: str) -> Node:
     """
     found = None
     for node in nodes:
-        own = node.path.rpartition(" > ")[2]  # of a layer with a norm folded into it the norm's is the output
+        own = node.path.rpartition(" > ")[2]  # for a layer with a norm folded into it, the output is the norm's
         if own == path or own.startswith(f"{path}."):
             found = node
     if found is None or not path:

@@ -1,4 +1,4 @@
-"""The account: what of the explained value does not end in the input, summed op by op, per sample, in float64.
+"""The account: the part of the explained value that does not reach the input, summed per sample in float64.
 
 ``target_value = sum(relevance) + bias + stabiliser + lost``. Each term is summed where it arises, never taken as the
 remainder, so the equation is a measurement of the whole computation.
@@ -60,7 +60,7 @@ class Ledger:
 
     @property
     def lost(self) -> Tensor:
-        """What had no receiver."""
+        """Relevance without a receiver."""
         return self.sums["lost"][:-1]
 
     def add(self, term: str, values: Tensor, sample: Tensor) -> None:
@@ -80,7 +80,7 @@ class Ledger:
         self.add(term, values * constant, sample)
 
     def close(self) -> None:
-        """Raise GeoxaiError where relevance came to values of no sample."""
+        """Raise GeoxaiError if relevance reached values that belong to no sample."""
         if any(bool(sums[-1] != 0) for sums in self.sums.values()):
             raise GeoxaiError(
                 "relevance reached values that belong to no sample; the account of this network cannot be kept"

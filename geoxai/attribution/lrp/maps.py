@@ -2,7 +2,7 @@
 
 A map knows how to apply a *part* of its weights (``full``, ``positive``, ``negative``, ``square``, ``ones``) to an
 input and how to carry values back through that part. All rule arithmetic is written on these two, and on ``sums`` and
-``shares``, which a map may know a faster way for: they tell positive from negative inputs and may stand for several
+``shares``, for which a map may have a faster way: they distinguish positive and negative inputs and may combine several
 maps at once, whose outputs lie one after the other along ``stacks``.
 """
 
@@ -24,7 +24,7 @@ LARGE = 2**25  # bytes from which the C library returns memory to the system eac
 
 
 def own_memory(values: Tensor) -> bool:
-    """Whether each element has memory of its own, without gaps, so that it can be overwritten."""
+    """Whether each element has its own memory, without gaps, so that it can be overwritten."""
     return values.is_contiguous() or channels_last(values)
 
 
@@ -82,10 +82,10 @@ class LinearMap(Protocol):
         """Axis of the outputs, counted from the end."""
 
     def of_rows(self, rows: slice, ndim: int) -> LinearMap | None:
-        """The map of some rows of its input of ``ndim`` axes, None where rows cannot be taken alone."""
+        """The map of some rows of its input of ``ndim`` axes, None if rows cannot be separated."""
 
     def fewest_rows(self, shape: torch.Size) -> int:
-        """How many rows of an input of ``shape`` are worth taking alone, at least."""
+        """The minimum number of rows of an input of ``shape`` that is worth separating."""
 
     def apply(self, x: Tensor, part: Part = "full") -> Tensor:
         """The map of ``x`` without bias, with ``part`` of the weights."""
@@ -119,7 +119,7 @@ class Shares:
     stacks: int | None = None
 
     def of_rows(self, rows: slice, ndim: int) -> LinearMap | None:
-        """Unless the map says otherwise, its rows belong together."""
+        """By default the rows of a map belong together."""
         return None
 
     def fewest_rows(self, shape: torch.Size) -> int:
@@ -201,7 +201,7 @@ class Diagonal(Shares):
 
 @dataclass
 class Fixed(Shares):
-    """A map with weights of its own making, none negative: average pooling, mean, sum, linear interpolation.
+    """A map with implicit weights, none negative: average pooling, mean, sum, linear interpolation.
 
     ``forward`` computes it; its transpose is its derivative. ``ones`` stands for the map itself: relevance spread
     "flat" over an average follows the weights of the average.
@@ -268,7 +268,8 @@ def per_channel(bound: float | tuple[float, ...], x: Tensor, channels_of_input: 
         values = values.repeat_interleave(size // len(values))
     if len(values) != size:
         raise OptionError(
-            f"z_box has bounds for {len(values)} channels, its input of shape {tuple(x.shape)} has {size}", option="low"
+            f"z_box has bounds for {len(values)} channels, but its input of shape {tuple(x.shape)} has {size}",
+            option="low",
         )
     return values.reshape(channel_shape(x.ndim, axis))
 

@@ -18,7 +18,7 @@ def write(tape: Tape, target: Tensor, result: Tensor) -> Tensor:
     """Let ``target`` hold ``result``; both may or may not depend on the input."""
     value = tape.value(result)
     if _same_places(result, target):
-        return target  # it is there already, such as after dropout in eval mode
+        return target  # it is already there, such as after dropout in eval mode
     if tape.owns(target) and value is not None and result._base is None and result.dtype == target.dtype:
         target.data = result  # no other tensor sees this memory: no copy is needed
         tape.move_aliases(result, target)
@@ -42,7 +42,7 @@ def _same_places(one: Tensor, other: Tensor) -> bool:
 
 
 def _write_through_view(tape: Tape, target: Tensor, base: Tensor, result: Tensor) -> Value | None:
-    """The base's new value: the old one outside the view, ``result`` inside."""
+    """The base's new value: the old one outside the view, ``result`` inside it."""
     size, stride, offset = target.size(), target.stride(), target.storage_offset() - base.storage_offset()
     if tape.value(result) is None and size.numel() == base.numel():
         return None

@@ -64,7 +64,9 @@ class LrpMode(Closing):
         kinds = [kind for kind in ("cpu", "cuda") if torch.is_autocast_enabled(kind)]
         if kinds:
             return self._at_full_precision(kinds[0], func, args, kwargs)
-        if torch.is_inference_mode_enabled():  # the network's own: its tensors would not tell what is a view of what
+        if (
+            torch.is_inference_mode_enabled()
+        ):  # set by the network itself: its tensors would not show which is a view of which
             with torch.inference_mode(False), torch.no_grad():
                 return self._compute(func, args, kwargs)
         with torch.no_grad():
@@ -129,7 +131,7 @@ class LrpMode(Closing):
         return result
 
     def _constant(self, func: Callable, name: str, args: tuple, kwargs: dict[str, Any]) -> Any:
-        """What does not depend on the input; of layers, such as those that see a first state, it is remembered."""
+        """A result that does not depend on the input; for layers, such as those of a first state, this is recorded."""
         result = func(*args, **kwargs)
         standing = self.tape.standing
         before = [t for t in tensors_in((args, kwargs)) if t in standing] if len(standing) else []

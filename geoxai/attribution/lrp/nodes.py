@@ -1,4 +1,4 @@
-"""The kinds of nodes on the tape, and how an operation gets onto it."""
+"""The kinds of nodes on the tape, and how an operation is put on it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class MapNode(Node):
-    """A linear map of one input: the rules' proper field."""
+    """A linear map of one input: what the rules apply to."""
 
     def __init__(self, op: str, group: str, inputs: tuple[Value, ...], crossing: Crossing):
         super().__init__(op, inputs, inputs[0].shape, [crossing.z.shape])
@@ -42,7 +42,7 @@ class MapNode(Node):
         return node
 
     def rectify(self, z: Tensor) -> None:
-        """Keep what a ReLU made of the output instead of the output: the next operation keeps that anyway."""
+        """Keep the result of a ReLU on the output instead of the output: the next operation keeps that anyway."""
         if not self.crossing.rectified:
             self.crossing.z, self.crossing.rectified = z, True
 
@@ -93,7 +93,7 @@ class SumNode(MapNode):
 
 
 class PassNode(Node):
-    """An activation: relevance goes through as it is."""
+    """An activation: relevance passes unchanged."""
 
     how = "pass"
 
@@ -102,7 +102,7 @@ class PassNode(Node):
 
 
 class ScaleNode(Node):
-    """A product with a constant: relevance goes through, except where the constant is 0; there it is lost."""
+    """A product with a constant: relevance passes, except where the constant is 0; there it is lost."""
 
     how = "pass"
 
@@ -122,7 +122,7 @@ class ScaleNode(Node):
 
 
 class DerivativeNode(Node):
-    """An operation that only moves or selects values: its relevance is its derivative's.
+    """An operation that only moves or selects values: relevance follows its derivative.
 
     ``born`` computes, per output, where values come from the input (1) and where from constants (0), for operations
     that join both; relevance of constants is bias relevance.
@@ -210,7 +210,7 @@ def record_index(
     if not outputs:
         if any(t.is_floating_point() for t in tensors_in(result)):
             raise Refusal("its result has no derivative", "write it with other operations")
-        return func(*args, **kwargs)  # numbers that count or order
+        return func(*args, **kwargs)  # integers that count or order
     if sample is not None:
         samples = [sample] * len(outputs)
     else:
@@ -226,7 +226,7 @@ def record_index(
     is_nonnegative = all(v.nonnegative for v in inputs) and not constants if nonnegative is None else nonnegative
     itself = {id(t) for t in leaves}
     views = any(output._is_view() or id(output) in itself for output in outputs)
-    # what a derivative needs must not be written over by the network
+    # the network must not overwrite what a derivative needs
     plain = (
         owned(func(*args, **kwargs), (args, kwargs))
         if views
@@ -249,8 +249,8 @@ def _moved_samples(
 ) -> list[Tensor]:
     """Sample numbers of an operation's outputs: the operation done to the sample numbers of its inputs.
 
-    Where constants may be among the results, it is done a second time to numbers all of which are greater by the same:
-    what has not become greater by that is a constant and belongs to no sample, whether it came as a tensor or a number.
+    If constants may be among the results, it is repeated with all numbers raised by the same amount:
+    what has not risen by that is a constant and belongs to no sample, whether it came as a tensor or a number.
     """
 
     def moved(shift: int) -> list[Tensor]:
@@ -319,7 +319,7 @@ def _origin(
 
 
 class _Probe:
-    """Stands for a tensor in arguments that are kept without keeping its values."""
+    """Takes the place of a tensor in arguments that are kept without its values."""
 
     def __init__(self, tensor: Tensor):
         self.shape, self.dtype, self.device = tensor.shape, tensor.dtype, tensor.device

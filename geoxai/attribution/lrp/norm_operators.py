@@ -1,7 +1,7 @@
-"""Norms: batch norm, and those with statistics of the sample itself: layer, group, instance, root-mean-square norm.
+"""Norms: batch norm, and norms with statistics of the sample itself: layer, group, instance, root-mean-square norm.
 
-Of the latter, the standard deviation stands as it is, a gate that takes no relevance (the LN-rule of Ali et al. 2022);
-what is left, centring and scaling, is a linear map with a bias of its own, so that relevance is conserved.
+In the latter, the standard deviation is held constant as a gate without relevance (the LN-rule of Ali et al. 2022);
+the rest, centring and scaling, is a linear map with its own bias, so that relevance is conserved.
 """
 
 from __future__ import annotations

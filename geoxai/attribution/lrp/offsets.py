@@ -1,4 +1,4 @@
-"""Relevance against a reference: the offset of an output as a bias of the last weighted map."""
+"""Relevance relative to a reference: the offset of an output as a bias of the last weighted map."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def offsets(objective: Objective) -> Tensor:
-    """What to take off each output so that their weighted sum is smaller by the reference, shaped like the output."""
+    """What to subtract from each output to reduce their weighted sum by the reference, shaped like the output."""
     assert objective.reference is not None
     weights = objective.coefficients.to(torch.float64)
     total = weights.reshape(len(weights), -1).sum(1)
@@ -36,7 +36,7 @@ def with_offset(
 ) -> tuple[Value, Tensor, tuple[Node, MapNode] | None]:
     """Where relevance of ``z - offset`` starts: its value, its numbers, and the last map with what stands for it.
 
-    Where no weighted map is last, such as behind a ReLU, the offset is an operation of its own.
+    If no weighted map is last, such as behind a ReLU, the offset is an operation of its own.
     """
     chain, source = arranged(value)
     node, shape = source.node, put_back(chain, offset)

@@ -1,4 +1,4 @@
-"""The table of operators: what each torch operation is, and so how relevance crosses it.
+"""The table of operators: what each torch operation does, and so how relevance crosses it.
 
 An operator is a function of a ``Call`` that runs the operation and puts it on the tape. Names are those of
 ``calls.operation``. What is not in the table is refused when relevance would have to cross it, never approximated by a
@@ -37,7 +37,7 @@ class Call:
     cross: Callable | None = None  # how the mode runs an operation
 
     def run(self) -> Any:
-        """The operation itself, its results in memory that the tape knows."""
+        """The operation itself, with its results in memory that the tape knows."""
         return owned(self.func(*self.args, **self.kwargs), (self.args, self.kwargs))
 
     def through(self, func: Callable, *args: Any, **kwargs: Any) -> Any:
@@ -61,7 +61,7 @@ class Call:
         return self.tape.keep(tensor)
 
     def value(self, tensor: Any) -> Value | None:
-        """What is known of an argument, None if it does not depend on the input."""
+        """The tape's value of an argument, None if it does not depend on the input."""
         return self.tape.value(tensor) if isinstance(tensor, Tensor) else None
 
     @property
@@ -75,7 +75,7 @@ OPERATORS: dict[str, Operator] = {}
 
 
 def operator(names: str) -> Callable[[Operator], Operator]:
-    """Enter a function in the table under these blank-separated names."""
+    """Enter a function in the table under these space-separated names."""
 
     def enter(function: Operator) -> Operator:
         OPERATORS.update(dict.fromkeys(names.split(), function))
@@ -84,7 +84,7 @@ def operator(names: str) -> Callable[[Operator], Operator]:
     return enter
 
 
-# Activations, and other functions of one value that rise from 0 at 0: relevance goes through. True where the result is
+# Activations, and other functions of one value that rise from 0 at 0: relevance passes. True if the result is
 # never negative.
 ACTIVATIONS = {
     "relu": True, "relu6": True, "sigmoid": True, "hardsigmoid": True, "softplus": True,
@@ -151,9 +151,9 @@ def dropout(call: Call) -> Any:
 def index_map(call: Call) -> Any:
     """Moves or selects values of one tensor."""
     if call.name.endswith("_as") and call.value(call.args[0]) is None:
-        return call.run()  # only the shape is the input's
+        return call.run()  # only the shape is from the input
     func, args, kwargs = (_reshaped if call.name in ("view", "_unsafe_view") else call.func), call.args, call.kwargs
-    if call.name in LIKE:  # of the tensor that gives the shape nothing else is taken
+    if call.name in LIKE:  # the other tensor only gives the shape
         tensor, like = (*args, *kwargs.values())[:2] if "input" not in kwargs else (kwargs["input"], kwargs["other"])
         func, args, kwargs = getattr(torch.Tensor, LIKE[call.name]), (tensor, tuple(like.shape)), {}
     result = record_index(call.tape, call.name, func, args, kwargs)
@@ -200,7 +200,7 @@ PERMUTATIONS = names_in("permute transpose t T mT H mH adjoint movedim moveaxis 
 
 @operator("detach data lift_fresh detach_copy identity")
 def alias(call: Call) -> Any:
-    """The same values under another name; what is explained is the forward pass, so relevance goes on."""
+    """The same values under another name; the forward pass is explained, so relevance goes on."""
     tensor = call.first
     return record_index(call.tape, call.name, torch.Tensor.view_as, (tensor, tensor.detach()), {})
 
@@ -235,7 +235,7 @@ def join(call: Call) -> Any:
         return call.run()
     func = copy_of if call.name == "copy" else call.func  # aten's own copy has no derivative
     if call.name == "index_put" and (call.kwargs.get("accumulate") or (len(call.args) > 3 and call.args[3])):
-        raise Refusal("it adds to what is there", "add out of place")
+        raise Refusal("it adds to existing values", "add out of place")
     tensors = [t for t in tensors_in((call.args, call.kwargs)) if t.is_floating_point()]
     constants = call.name not in ("cat", "stack", "hstack", "vstack", "dstack") or not all(map(call.value, tensors))
     sample = _sample_of_cat(call, tensors) if call.name == "cat" else None
@@ -316,7 +316,7 @@ def _is_zero(call: Call) -> bool:
     "fractional_max_pool2d"
 )
 def max_pool(call: Call) -> Any:
-    """The winner takes all, the first one where several are equal."""
+    """The winner takes all, the first one if several are equal."""
     if call.name.startswith("fractional"):
         raise Refusal("its regions are random", "use max_pool2d")
     value = call.value(call.first)
@@ -407,7 +407,7 @@ def broadcast_samples(call: Call, samples: list[Tensor], ndim: int) -> Tensor:
 
 
 def refuse(call: Call, refusal: Refusal) -> Any:
-    """Run the operation and mark its results as not to be crossed."""
+    """Run the operation and mark its results as impossible to cross."""
     result = call.run()
     outputs = [t for t in tensors_in(result) if t.is_floating_point() or t.is_complex()]
     if not outputs:  # indices, conditions: constants for the explanation
@@ -437,14 +437,14 @@ def copy_like(call: Call) -> Any:
     result = call.run()
     if value is None:
         if any(call.value(t) for t in tensors_in(data)):
-            raise Refusal("it makes a tensor of several", "use torch.stack")
+            raise Refusal("it makes one tensor of several", "use torch.stack")
         return result
     return record_index(
         call.tape, call.name, lambda t: t.to(result.dtype, copy=True), (data,), {}, sample=value.sample
     )  # fmt: skip
 
 
-# Reading shapes, places and discrete facts: nothing of the input's values goes on through these.
+# Reading shapes, positions and discrete facts: none of the input's values pass through these.
 READS = names_in(
     "shape size dim ndim ndimension numel nelement dtype device layout is_cuda is_floating_point is_complex "
     "is_contiguous stride storage_offset is_leaf grad_fn grad requires_grad names is_sparse itemsize is_quantized "

@@ -1,8 +1,8 @@
-"""Products and softmaxes that relevance crosses on both sides, where a rule list asks for it (preset ``attnlrp``).
+"""Products and softmaxes whose factors both get relevance, if a rule list asks for it (preset ``attnlrp``).
 
-After Achtibat et al. 2024, AttnLRP: each factor of a product gets half of what the product is worth (proposition 3.3),
+After Achtibat et al. 2024, AttnLRP: each factor of a product gets half of its relevance (proposition 3.3),
 a softmax its Taylor expansion at the scores (3.1). So queries and keys are explained as well as values, and both sides
-of a gated unit with SiLU. The rest is as everywhere else: a standard deviation stands, relevance goes through
+of a gated unit with SiLU. The rest is as everywhere else: a standard deviation is held constant, relevance passes
 activations, a gate that came through a sigmoid takes nothing (recurrent layers, squeeze and excitation). The expansion
 depends on where scores have their 0: subtracting their maximum first, which changes no weight, changes the maps.
 """

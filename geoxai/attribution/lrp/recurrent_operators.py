@@ -1,6 +1,6 @@
 """Recurrent layers and cells, which torch runs as one call, taken apart step by step (Arras et al. 2017, 2019).
 
-Gates stand and take no relevance. The candidate of a step is one linear map of its input and the hidden state joined,
+Gates are held constant without relevance. The candidate of a step is one linear map of its input and hidden state,
 so that a rule sees the whole pre-activation with both biases; cell states are sums of two products with gates. A state
 that does not depend on the input, such as the first, adds a constant: a bias, behind the reset gate of a GRU as
 elsewhere (signal-take-all: the gate before it takes nothing). Cells written by hand give the same maps (``joining``).

@@ -40,7 +40,7 @@ def _matrix(call: Call, x: Tensor, axis: int) -> Tensor:
 
 @operator("lp_pool1d lp_pool2d lp_pool3d")
 def power_pool(call: Call) -> Any:
-    """``sum(x ** p) ** (1 / p)`` over windows: shares are those of the powers."""
+    """``sum(x ** p) ** (1 / p)`` over windows: shares are proportional to the powers."""
 
     def parameters(
         input: Tensor, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False
@@ -59,7 +59,7 @@ def power_pool(call: Call) -> Any:
 
 @operator("abs absolute square sqrt pow")
 def power(call: Call) -> Any:
-    """Functions of one value that are 0 at 0: relevance goes through, as through activations."""
+    """Functions of one value that are 0 at 0: relevance passes, as with activations."""
     tensor = call.args[0] if call.args else call.kwargs["input"]
     if call.name == "pow":
         exponent = call.args[1] if len(call.args) > 1 else call.kwargs["exponent"]

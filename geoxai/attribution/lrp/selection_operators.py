@@ -1,4 +1,4 @@
-"""Operations that pick values by their order or by place: sorting, unpooling, patches, sampling at points."""
+"""Operations that select values by order or position: sorting, unpooling, patches, sampling at points."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MIXES = "it mixes samples, so there is no relevance of one sample", f"keep sampl
 
 @operator("sort msort topk kthvalue median")
 def by_order(call: Call) -> Any:
-    """Values picked by their order along an axis: relevance goes to where they came from."""
+    """Values selected by their order along an axis: relevance goes to where they came from."""
 
     def ordered(input: Tensor, dim: int = -1, *_: Any, **__: Any) -> tuple:
         return input, dim
@@ -86,7 +86,7 @@ def overlapping_patches(call: Call) -> Any:
 
 @operator("grid_sample grid_sampler grid_sampler_2d grid_sampler_3d")
 def sample_at_points(call: Call) -> Any:
-    """Values at points that stand, by linear interpolation: weights >= 0, as in an upsampling."""
+    """Values at constant points, by linear interpolation: weights >= 0, as in upsampling."""
     x = call.first
     if x is not (call.args[0] if call.args else call.kwargs["input"]):
         raise Refusal("its points depend on the input", "keep them constant, or explain with method gradient")
@@ -101,7 +101,7 @@ def sample_at_points(call: Call) -> Any:
 
 
 def _linear(call: Call, group: str, sample: Tensor) -> Tensor:
-    """A map of the first argument with weights >= 0 of its own making."""
+    """A map of the first argument with implicit weights >= 0."""
     x = call.first
     value = call.value(x)
     assert value is not None

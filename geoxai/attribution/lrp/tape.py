@@ -1,7 +1,7 @@
 """The tape: what a forward pass did to the explained input, and which tensors depend on it.
 
 A tensor that depends on the explained input has a ``Value``: the node that made it, and what the rules and the account
-need to know of it. Nodes stand on the tape in the order they ran, so relevance goes back by reading it from its end.
+need to know about it. Nodes are on the tape in the order they ran, so relevance goes back by reading it from its end.
 Nothing requires grad, and no tensor, weight or module of the user's is marked or changed.
 
 In-place operations are computed out of place and then written back. Torch knows each view's base, so the tape keeps one
@@ -36,7 +36,7 @@ LOOKS = RESHAPES | EXPOSES | names_in("as_strided stride storage_offset is_conti
 
 
 class Replay(Exception):
-    """The network looks at memory in a way that only a plain forward pass serves."""
+    """The network looks at memory in a way that needs a plain forward pass."""
 
 
 @dataclass
@@ -79,7 +79,7 @@ class Tape:
         return x
 
     def laid_out(self, x: Tensor) -> Tensor:
-        """``x`` as convolutions like it best: images of single precision on a processor with channels last."""
+        """``x`` in the layout best for convolutions: single-precision images on a CPU with channels last."""
         if self.plain or x.device.type != "cpu" or x.ndim not in CHANNELS_LAST or x.dtype != torch.float32:
             return x
         return x.contiguous(memory_format=CHANNELS_LAST[x.ndim])
@@ -144,7 +144,7 @@ class Tape:
             self._values[base] = (value, 0)
 
     def check_unwritten(self) -> None:
-        """Raise GeoxaiError if memory that nodes keep was written to out of sight."""
+        """Raise GeoxaiError if memory that nodes keep was written to unseen."""
         for base in list(self._versions):
             self._check_unwritten(base)
         for now, before in self._exposed:
@@ -158,8 +158,8 @@ class Tape:
     def _refuse_write(self, tensor: Tensor) -> None:
         raise GeoxaiError(
             f"values of shape {tuple(tensor.shape)} were written over at or before"
-            f" {self.module_path() or 'the end of the network'} by what torch calls do not show",
-            fix="TorchScript, NumPy, other threads and custom operations may not write into values: write with torch"
+            f" {self.module_path() or 'the end of the network'} by something other than torch calls",
+            fix="TorchScript, NumPy, other threads and custom operations must not write into values: write with torch"
             " operations, or explain with method gradient",
         )
 
@@ -186,7 +186,7 @@ class Tape:
             alias.data = alias.clone()
 
     def write(self, target: Tensor, result: Tensor) -> Tensor:
-        """Let ``target`` hold ``result``, as the in-place operation that was asked for would have done."""
+        """Let ``target`` hold ``result``, as the original in-place operation would have done."""
         return memory.write(self, target, result)
 
     def depending(self, args: Any) -> Iterator[Tensor]:

@@ -1,7 +1,7 @@
-"""What a network computes out of sight: with TorchScript, vmap, NumPy, other threads or custom code.
+"""What a network computes unseen: with TorchScript, vmap, NumPy, other threads or custom code.
 
 The tape follows calls of torch functions. What is computed in another way comes back as a constant, and the account
-closes over it. So the network runs once more on an input that differs by a little: what enters the recorded calls as
+closes all the same. So the network runs once more on a slightly different input: what enters the recorded calls as
 constants must be the same as before. Once per network and shape of its input.
 """
 
@@ -28,14 +28,14 @@ NEAR = {torch.float64: 1e-3, torch.float32: 1e-3}  # of each value, towards 0; e
 MUCH = 50  # times that, of the largest output: no small change of the input makes this of it
 SAME = 1e-9  # of the sum of magnitudes
 
-# facts about values, which do not change by little
+# facts about values, which do not change gradually
 FACTS = READS & names_in(
     "argmax argmin argsort isnan isinf isfinite eq ne lt le gt ge __eq__ __ne__ __lt__ __le__ __gt__ __ge__ isclose "
     "any all nonzero count_nonzero sign heaviside bucketize searchsorted signbit histc bincount logical_not "
     "logical_and logical_or bool"
 )
 
-# what stands in new memory is nobody's
+# the contents of new memory are undefined
 UNSET = names_in("empty empty_like new_empty empty_strided new_empty_strided empty_permuted")
 
 Mark = tuple[float, ...]
@@ -75,7 +75,7 @@ class Trail:
         self.constants[len(self.names) - 1] = marks
 
     def leaves(self, tape: Tape, func: Callable, args: tuple, kwargs: dict[str, Any], result: Any) -> None:
-        """A call has run. What it gave of facts, such as where values are positive, does not change by little."""
+        """A call has run. Facts that it gave, such as where values are positive, do not change gradually."""
         name, _ = operation(func)
         depends = next(tape.depending((args, kwargs)), None) is not None
         of_facts = not depends and any(t in self.discrete for t in tensors_in((args, kwargs)))
@@ -200,7 +200,7 @@ def check_unseen(
     if hidden:
         name, path, shape = hidden[0]
         raise GeoxaiError(
-            f"what {name} at {path or 'the network itself'} takes for a constant, of shape {shape}, changes with the"
+            f"what {name} at {path or 'the network itself'} takes as a constant, of shape {shape}, changes with the"
             " input: it was computed where it cannot be followed",
             fix="write it with torch operations (TorchScript, torch.vmap, NumPy, other threads, custom operations,"
             " torch.tensor(...) and nn.Parameter(...) of values hide what they compute), or explain with method"
@@ -212,14 +212,14 @@ def check_unseen(
 def _compare_outputs(followed: Tensor, alone: Tensor) -> None:
     if differ(followed, alone, 10.0):
         raise GeoxaiError(
-            "the network gives another output while its torch calls are followed than it gives alone",
+            "the network gives a different output when its torch calls are followed",
             fix="derivatives inside a network (torch.func, torch.autograd) are not followed: write them out, or explain"
             " with method gradient",
         )
 
 
 def _nearby(x: Tensor) -> Tensor:
-    """Each value a little nearer to 0, by another part."""
+    """Each value a little nearer to 0, each by a different fraction."""
     generator = torch.Generator(x.device).manual_seed(0)
     part = torch.rand(x.shape, generator=generator, device=x.device, dtype=torch.float32).to(x.dtype)
     return x * (1 - NEAR.get(x.dtype, 0.02) * part)

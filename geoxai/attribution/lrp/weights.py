@@ -28,14 +28,14 @@ def favoured(sign: str, gamma: float) -> tuple[str, float]:
 
 
 def opposite(sign: str) -> str:
-    """The other one of ``positive`` and ``negative``."""
+    """The other of ``positive`` and ``negative``."""
     return "negative" if sign == "positive" else "positive"
 
 
 class WeightCache:
-    """Parts of weights, computed once per call of the engine. Weights are kept alive so that ids stay theirs.
+    """Parts of weights, computed once per call of the engine. Weights are kept alive so that their ids remain valid.
 
-    ``short`` is the type that weights of single precision have where a map is content with less.
+    ``short`` is the type of single-precision weights for maps that need less precision.
     """
 
     def __init__(self, short: torch.dtype = torch.float32) -> None:
@@ -86,7 +86,7 @@ class WeightCache:
         return float(self._parts[key][1])
 
     def forget_computed(self) -> None:
-        """Drop the parts of weights that are no parameters: the next forward computes such weights anew."""
+        """Drop the parts of weights that are not parameters: the next forward pass computes such weights again."""
         self._parts = {key: pair for key, pair in self._parts.items() if isinstance(pair[0], torch.nn.Parameter)}
 
 

@@ -1,7 +1,7 @@
 """Values cast to integers. Computed with and cast back they are steps, which have no derivative and no rule.
 
-Used as an index they only choose: a constant for the explanation, which is worth a note. Facts about values, such as
-comparisons and the places of maxima, are no casts.
+Used as an index they only select: a constant for the explanation, which is worth a note. Facts about values, such as
+comparisons and the positions of maxima, are not casts.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ VALUE_LAST = names_in("setitem index_put index_copy index_add scatter scatter_ad
 
 STEPS = Refusal(
     "it computes with values that were cast to integers, which have no derivative",
-    "leave values as they are, or explain with method gradient and mind that it is 0 there",
+    "leave values as they are, or explain with method gradient, which is 0 there",
 )
 
 
