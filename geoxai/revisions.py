@@ -9,9 +9,9 @@ computed again. geoxai's version does not: most commits change no number.
 # stage uses alone is for that stage's own `revision`. Then `python tools/golden.py` stores the new results.
 LIBRARIES: dict[str, int] = {
     "attribution": 3,
-    "grid": 3,
+    "grid": 4,
     "models": 3,
-    "plotting": 1,
+    "plotting": 2,
     "readers": 2,
     "statistics": 3,
 }

@@ -16,6 +16,7 @@ from geoxai.grid.time import is_monthly, month_position, year_month
 
 ATTRIBUTE = "step"
 _MONTHS_OFF = 0.5  # the most that dates of longer steps may deviate from a whole number of steps, in months
+_RARE = 0.05  # steps shorter than all but this share are exceptions: 8-day means start anew every 1 January
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class TimeStep:
 
 
 def time_step(time: xr.DataArray) -> TimeStep | None:
-    """The smallest distance between consecutive times; None if there is only one time.
+    """The smallest distance between consecutive times, apart from rare exceptions; None if there is only one time.
 
     If no two times share a month, the step is in months: 1, or more (3 for seasons, 12 for years) if all of
     them are a whole number of such steps apart, give or take half a month.
@@ -49,7 +50,7 @@ def time_step(time: xr.DataArray) -> TimeStep | None:
         regular = np.abs(apart - size * np.rint(apart / size)).max() <= _MONTHS_OFF
         return TimeStep(size if regular else 1.0, "months")
     apart = np.diff(np.unique(_seconds(np.asarray(time))))
-    return TimeStep(float(apart.min()), "seconds") if apart.size else None
+    return TimeStep(float(np.quantile(apart, _RARE, method="lower")), "seconds") if apart.size else None
 
 
 def step_numbers(time: xr.DataArray, step: TimeStep | None) -> np.ndarray:

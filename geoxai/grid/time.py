@@ -91,12 +91,21 @@ def is_monthly(time: Any) -> bool:
 def is_yearly(time: Any) -> bool:
     """Whether there is at most one time per year: whole years apart, except for a drift of up to a month.
 
-    At least two times are needed to tell.
+    At least two times are needed to tell. Dates may drift across New Year, as years of 365 days do from 1 January.
     """
-    if np.size(time) < 2 or not (np.diff(years(time)) > 0).all():
+    if np.size(time) < 2:
         return False
-    off = (year_month(time) - year_month(time)[0]) % 12
-    return bool(np.isin(off, (11, 0, 1)).all())
+    month = year_month(time) - year_month(time)[0]
+    near = np.rint(month / 12).astype(np.int64)
+    return bool((np.diff(near) > 0).all() and (np.abs(month - 12 * near) <= 1).all())
+
+
+def yearly_years(time: Any) -> np.ndarray:
+    """The year of each time of annual data (int64): the calendar year or, if dates drift across New Year, the year
+    that is about to begin or has just begun.
+    """
+    found = years(time)
+    return found if (np.diff(found) > 0).all() else (year_month(time) + 1) // 12
 
 
 def is_every_month(time: Any) -> bool:
@@ -180,7 +189,11 @@ def resolution(time: Any) -> TimeResolution:
     steps = np.diff(np.sort(year_month(time)))
     steps = steps[steps > 0] if steps.size and (steps > 0).any() else steps
     if steps.size and np.unique(year_month(time)).size == np.unique(_moment(time)).size:
-        return "year" if (steps >= 12).all() and np.unique(months(time)).size == 1 else "month"
+        same = np.unique(months(time)).size == 1
+        drifting = (
+            np.size(time) > 2 and is_yearly(np.sort(np.asarray(time))) and np.unique(years(time)).size == np.size(time)
+        )
+        return "year" if drifting or (same and (steps >= 12).all()) else "month"
     clock = _part(time, "hour") * 60 + _part(time, "minute")
     return "day" if not clock.any() or (clock.size > 1 and np.unique(clock).size == 1) else "minute"
 
@@ -273,7 +286,7 @@ def match_times(wanted: Any, have: Any) -> np.ndarray:
     the calendar.
     """
     if is_yearly(wanted) and is_yearly(have):
-        left, right = years(wanted), years(have)
+        left, right = yearly_years(wanted), yearly_years(have)
     elif is_monthly(wanted) and is_monthly(have):
         left, right = year_month(wanted), year_month(have)
     else:

@@ -108,13 +108,22 @@ def _clipped(bottom: float, top: float, low: float, high: float, extend: str, ro
     """Which values the colours do not distinguish, as a sentence."""
     if extend == "neither":
         return ""
-    ends = f"±{top:.3g}" if bottom == -top else f"{bottom:.3g} and {top:.3g}"
+    ends = f"±{_plain(top)}" if bottom == -top else f"{_plain(bottom)} and {_plain(top)}"
+    which = f"the {_ROBUST_PERCENT:g}th percentile"
     if extend in ("min", "max") and bottom != -top:
-        ends = f"{bottom if extend == 'min' else top:.3g}"
-    beyond = {"min": f"values go down to {low:.3g}", "max": f"values go up to {high:.3g}"}
-    words = beyond.get(extend) or f"values go from {low:.3g} to {high:.3g}"
-    which = ", the 99.5th percentile" if robust else ""
-    return f"Colours end at {ends}{which}; {words}.".replace("-", "\N{MINUS SIGN}")
+        ends = _plain(bottom if extend == "min" else top)
+        which = f"the {100 - _ROBUST_PERCENT:g}th percentile" if extend == "min" else which
+    elif bottom != -top:
+        which = f"the {100 - _ROBUST_PERCENT:g}th and the {_ROBUST_PERCENT:g}th percentile"
+    beyond = {"min": f"values go down to {_plain(low)}", "max": f"values go up to {_plain(high)}"}
+    words = beyond.get(extend) or f"values go from {_plain(low)} to {_plain(high)}"
+    return f"Colours end at {ends}{', ' + which if robust else ''}; {words}."
+
+
+def _plain(value: float) -> str:
+    """A number to four digits as people write it: 5637, 0.0586; the very large and small with an exponent."""
+    text = f"{value:.4g}" if not 1e4 <= abs(value) < 1e6 else f"{value:.0f}"
+    return text.replace("-", "\N{MINUS SIGN}")
 
 
 def contour_levels(values: np.ndarray, levels: int | Sequence[float] = 6) -> np.ndarray:

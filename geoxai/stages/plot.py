@@ -25,6 +25,7 @@ _CASES = ("network", "target", "class")
 _COUNTS = ("n", "events")
 MOST_FIGURES = 20
 _LISTED = 12  # values of a coordinate that are listed where one was not found
+_DAY = 86400  # seconds
 _PREFERRED = ("relevance_mean", "relevance", "prediction", "inputs")
 
 Value = str | int | float
@@ -394,13 +395,24 @@ def _alike(contours: xr.DataArray, field: xr.DataArray) -> xr.DataArray:
 
 
 def _dated(field: xr.DataArray) -> xr.DataArray:
-    """The field, its time with the resolution of the whole record, so that a month has no day in a title."""
+    """The field, its time with the resolution of the whole record, so that a month has no day in a title.
+
+    Samples know the step of the record they are taken from.
+    """
+    from geoxai.grid.steps import ATTRIBUTE, TimeStep
     from geoxai.grid.time import resolution
 
     if "time" not in field.coords or not field["time"].ndim:
         return field
     time = field["time"].load()
-    return field.assign_coords(time=time.assign_attrs(resolution=resolution(time)))
+    found = resolution(time)
+    if ATTRIBUTE in time.attrs:  # samples of one month of the year alone are of monthly, or daily, data all the same
+        step = TimeStep.parse(time.attrs[ATTRIBUTE])
+        if step.unit == "seconds" and found in ("year", "month"):
+            found = "day" if step.size >= _DAY else "minute"
+        elif found == "year" and step.size < 12:
+            found = "month"
+    return field.assign_coords(time=time.assign_attrs(resolution=found))
 
 
 def _space(field: xr.DataArray) -> set[Any]:

@@ -11,7 +11,16 @@ import numpy as np
 import xarray as xr
 
 from geoxai.errors import OptionError
-from geoxai.grid.time import decimal_year, hours, in_range, is_monthly, is_yearly, time_text, year_fraction
+from geoxai.grid.time import (
+    decimal_year,
+    hours,
+    in_range,
+    is_monthly,
+    is_yearly,
+    time_text,
+    year_fraction,
+    yearly_years,
+)
 from geoxai.grid.time import years as calendar_years
 from geoxai.statistics.cycles import Asked, Cycle, coverage, cycle_of, refuse_unknown
 from geoxai.statistics.least_squares import SlotSums, TermSums
@@ -41,7 +50,7 @@ def fit_times(time: xr.DataArray, years: tuple[int, int] | None, detrend: Detren
 def elapsed_years(time: xr.DataArray) -> np.ndarray:
     """Time in years (float64), for trends: whole years for annual data, the middle of its month for monthly data."""
     if is_yearly(time):
-        return calendar_years(time).astype(np.float64)
+        return yearly_years(time).astype(np.float64)
     return decimal_year(time) if is_monthly(time) else calendar_years(time) + year_fraction(time)
 
 

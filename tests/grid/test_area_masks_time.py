@@ -14,7 +14,19 @@ from geoxai.grid.area import EARTH_RADIUS, area_weights, part_in_region, region_
 from geoxai.grid.boxes import REGIONS, Region
 from geoxai.grid.coordinates import orient
 from geoxai.grid.masks import mask_onto, require_values
-from geoxai.grid.time import decimal_year, in_range, is_monthly, match_times, select_time, time_text, year_month, years
+from geoxai.grid.time import (
+    decimal_year,
+    in_range,
+    is_monthly,
+    is_yearly,
+    match_times,
+    resolution,
+    select_time,
+    time_text,
+    year_month,
+    yearly_years,
+    years,
+)
 from geoxai.readers.netcdf import open_netcdf
 
 EARTH = 4 * np.pi * EARTH_RADIUS**2
@@ -164,3 +176,21 @@ def test_annual_times_match_by_year_and_nothing_else_does() -> None:
     assert match_times(years[:1], ends[:1]).tolist() == [-1]  # one time alone is of no known step
     drifting = [cftime.datetime(2000 + i, 6 + i % 2, 30 - 29 * (i % 2), calendar="noleap") for i in range(4)]
     assert match_times(drifting, years).tolist() == [0, 1, 2, 3]
+
+
+def test_annual_stamps_may_drift_across_new_year() -> None:
+    """Years of 365 days, without their calendar, that begin on 1 January: two stamps lie in 1892, none in 1893."""
+    drifting = np.datetime64("1890-01-01", "ns") + 365 * np.arange(60) * np.timedelta64(1, "D")
+    assert (np.diff(drifting.astype("M8[Y]").astype(int)) == 0).any()
+    assert is_yearly(drifting)
+    assert yearly_years(drifting).tolist() == list(range(1890, 1950))
+    noleap = np.array([cftime.datetime(year, 7, 1, calendar="noleap") for year in range(1880, 1960)])
+    assert match_times(drifting, noleap).tolist() == list(range(10, 70))
+    assert not is_yearly(np.array(["1990-12-01", "1991-01-01", "1992-01-01"], "M8[ns]"))
+
+
+def test_annual_data_are_dated_by_year_though_their_stamps_drift() -> None:
+    midyear = np.datetime64("1890-07-11", "ns") + 365 * np.arange(110) * np.timedelta64(1, "D")
+    assert np.unique(midyear.astype("M8[M]").astype(int) % 12).size == 2
+    assert resolution(midyear) == "year"
+    assert resolution(np.array(["1990-01-01", "1991-02-01"], "M8[ns]")) == "month"

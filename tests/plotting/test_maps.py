@@ -408,6 +408,14 @@ def test_what_colours_do_not_show_is_said(globe):
     assert plot_maps(globe.where(globe.lat > 0), limits="max").notes == ("Grey: no data.",)
 
 
+def test_ends_of_colours_are_plain_numbers_with_their_percentiles(globe):
+    heights = 5300 + 4 * globe
+    (note,) = plot_maps(heights.assign_attrs(units="m")).notes
+    assert "e+" not in note
+    assert "the 0.5th and the 99.5th percentile" in note
+    assert f"values go from {float(heights.min()):.4g} to {float(heights.max()):.4g}" in note
+
+
 @pytest.mark.parametrize("dims", [{"lat": [10]}, {"lon": [10]}, {"lat": [10], "lon": [10]}])
 def test_one_row_and_one_column_are_drawn_as_high_as_wide(globe, dims):
     (axes,) = panels_of(plot_maps(globe.isel(dims), title="one"))

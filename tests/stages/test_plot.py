@@ -244,6 +244,16 @@ def test_the_colour_bar_says_what_is_shared_out(relevance, tmp_path, drawn, attr
     assert drawn[0][1]["label"] == label
 
 
+@pytest.mark.parametrize(
+    ("step", "title"), [("1 months", "January 1998"), ("12 months", "1998"), ("86400 seconds", "1 January 1998")]
+)
+def test_dates_are_to_the_step_of_the_record_that_samples_are_taken_from(relevance, tmp_path, drawn, step, title):
+    time = xr.DataArray(np.arange("1998", "2004", dtype="M8[Y]").astype("M8[ns]"), dims="sample", attrs={"step": step})
+    source = relevance.assign_coords(time=time)
+    Maps(select={"sample": [10, 12]}).write(Context("maps", tmp_path, {"from": source}))
+    assert panel_titles(drawn[0][0], ("sample",))[0] == f"(a) {title}"
+
+
 @pytest.fixture
 def targets(composite) -> xr.Dataset:
     """A composite over target, class and channel of a single network."""

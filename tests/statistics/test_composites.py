@@ -194,3 +194,10 @@ def test_samples_step_as_the_record_they_are_taken_from():
     assert np.diff(time_steps(time.assign_attrs(step="86400 seconds"), 3)).tolist() == [3, 3]
     jitter = np.datetime64("2000-01-01", "ns") + np.cumsum(np.tile([300, 299, 301], 400)).astype("timedelta64[s]")
     assert (np.diff(time_steps(xr.DataArray(jitter, dims="sample"), 1200)) == 1).all()
+
+
+def test_means_of_eight_days_that_begin_anew_each_january_are_one_event():
+    years = [np.datetime64(f"{y}-01-01", "ns") + np.arange(46) * np.timedelta64(8, "D") for y in range(2000, 2010)]
+    time = xr.DataArray(np.concatenate(years), dims="sample")
+    assert (np.diff(time_steps(time, time.size)) == 1).all()
+    assert np.diff(time_steps(time[np.arange(460) != 99], 459)).max() == 2
