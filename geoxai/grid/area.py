@@ -232,13 +232,15 @@ def _curvilinear_area(obj: xr.DataArray | xr.Dataset) -> xr.DataArray:
     if min(lat.shape) < 2:
         raise GeoxaiError("areas of a curvilinear grid need at least two rows and two columns")
     position = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=-1)
-    along, across = _steps(position, 0), _steps(position, 1)
+    along, across = cell_steps(position, 0), cell_steps(position, 1)
     area = EARTH_RADIUS**2 * np.linalg.norm(np.cross(along, across), axis=-1)
     return xr.DataArray(area, {"lat": obj["lat"], "lon": obj["lon"]}, (rows, columns), "cell_area", _ATTRS)
 
 
-def _steps(position: np.ndarray, axis: int) -> np.ndarray:
-    """Step from cell to cell: half that between both neighbours, or that to the only neighbour with a position."""
+def cell_steps(position: np.ndarray, axis: int) -> np.ndarray:
+    """Step from cell to cell along an axis of positions ``(y, x, 3)``: half that between both neighbours, or that to the
+    only neighbour with a position.
+    """
     outside = np.full_like(position.take([0], axis), np.nan)
     step = np.diff(position, axis=axis)
     to_next, from_last = np.concatenate([step, outside], axis), np.concatenate([outside, step], axis)

@@ -14,6 +14,7 @@ from matplotlib.transforms import Bbox
 from geoxai.errors import OptionError
 from geoxai.grid.coordinates import grid_difference
 from geoxai.plotting.panels import Panels, with_positions
+from geoxai.plotting.patches import Patches
 from geoxai.plotting.polar import Polar
 from geoxai.plotting.scales import contour_levels
 from geoxai.plotting.titles import field_label
@@ -67,7 +68,9 @@ class Contours:
         found = contour_levels(values, levels)
         return cls(values, found, _legend(label, found))
 
-    def draw(self, axes: Axes, window: Window | Curvilinear | Polar, index: tuple[int, ...], *, inline: bool) -> None:
+    def draw(
+        self, axes: Axes, window: Window | Curvilinear | Patches | Polar, index: tuple[int, ...], *, inline: bool
+    ) -> None:
         """The lines of one panel, with their values on them where there is room."""
         x, y, found = window.lines(self.values[index])
         field = np.ma.masked_invalid(found)

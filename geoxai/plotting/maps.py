@@ -15,6 +15,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
+from matplotlib.collections import PolyCollection
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
@@ -22,6 +23,7 @@ from geoxai.errors import OptionError
 from geoxai.plotting.contours import Contours
 from geoxai.plotting.frame import Page, draw_frame
 from geoxai.plotting.panels import Panels
+from geoxai.plotting.patches import Patches, patches_of
 from geoxai.plotting.polar import Polar, draw_polar_frame, polar_of
 from geoxai.plotting.scales import Scale, color_scale, is_absolute
 from geoxai.plotting.titles import field_label
@@ -31,6 +33,7 @@ NO_DATA = "0.82"
 _RASTER_CELLS = 20_000  # larger meshes are drawn as pixels, not paths, in a PDF
 _LISTED = 8  # panels that the notes name one by one
 
+MapWindow = Window | Curvilinear | Patches | Polar
 Projection = Literal["auto", "plate_carree", "polar"]
 
 
@@ -144,7 +147,7 @@ def save_figure(figure: Figure, target: Path | IO[bytes], kind: Literal["png", "
 
 def _window(
     data: xr.DataArray, projection: Projection, center_lon: float | Literal["auto"], extent: Extent | None
-) -> Window | Curvilinear | Polar:
+) -> MapWindow:
     polar = None
     if projection == "polar" or (projection == "auto" and extent is None):
         polar = polar_of(data["lat"], data["lon"], center_lon)
@@ -152,12 +155,14 @@ def _window(
         return polar
     if projection == "polar":
         raise OptionError(
-            "a polar map needs a grid that goes round a pole and stays poleward of 40 degrees",
+            "a polar map needs a grid with one-dimensional lat and lon that goes round a pole and stays poleward of "
+            "40 degrees",
             fix="cut the grid at 40 degrees or beyond, or leave out projection",
             option="projection",
         )
     if data["lat"].ndim == 2:
-        return curvilinear_window(data["lat"], data["lon"], extent)
+        found = curvilinear_window(data["lat"], data["lon"], extent)
+        return found if found is not None else patches_of(data["lat"], data["lon"], center_lon, extent)
     return window_of(data["lat"], data["lon"], center_lon, extent)
 
 
@@ -189,9 +194,7 @@ def _page(
     return page, headings, title, below
 
 
-def _draw_frame(
-    axes: Axes, window: Window | Curvilinear | Polar, page: Page, *, left: bool, bottom: bool, last: bool
-) -> None:
+def _draw_frame(axes: Axes, window: MapWindow, page: Page, *, left: bool, bottom: bool, last: bool) -> None:
     if isinstance(window, Polar):
         draw_polar_frame(axes, window, NO_DATA)
     else:
@@ -199,21 +202,27 @@ def _draw_frame(
         draw_frame(axes, window.extent, page, left=left, bottom=bottom, last=last)
 
 
-def _draw_cells(
-    axes: Axes, window: Window | Curvilinear | Polar, field: np.ndarray, scale: Scale, norm: Normalize
-) -> None:
-    cells = np.ma.masked_invalid(window.cells(field))
+def _draw_cells(axes: Axes, window: MapWindow, field: np.ndarray, scale: Scale, norm: Normalize) -> None:
+    colors = matplotlib.colormaps[scale.cmap].with_extremes(bad=NO_DATA)
     limits = axes.get_xlim(), axes.get_ylim()
-    axes.pcolormesh(
-        window.x_edges,
-        window.y_edges,
-        cells,
-        cmap=matplotlib.colormaps[scale.cmap].with_extremes(bad=NO_DATA),
-        norm=norm,
-        shading="flat",
-        rasterized=cells.size > _RASTER_CELLS,
-        zorder=1,
-    )
+    if isinstance(window, Patches):
+        values = np.ma.masked_invalid(window.values(field))
+        drawn = PolyCollection(
+            list(window.corners), array=values, cmap=colors, norm=norm, antialiased=False, rasterized=True, zorder=1
+        )
+        axes.add_collection(drawn, autolim=False)
+    else:
+        cells = np.ma.masked_invalid(window.cells(field))
+        axes.pcolormesh(
+            window.x_edges,
+            window.y_edges,
+            cells,
+            cmap=colors,
+            norm=norm,
+            shading="flat",
+            rasterized=cells.size > _RASTER_CELLS,
+            zorder=1,
+        )
     axes.set_xlim(limits[0])
     axes.set_ylim(limits[1])
 

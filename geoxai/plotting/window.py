@@ -15,6 +15,9 @@ _CYCLIC_GAP = (
 )
 
 
+_REGION = 300.0  # degrees: wider grids with two-dimensional coordinates go round the globe, or nearly
+
+
 @dataclass(frozen=True)
 class Window:
     """The part of the globe that a map shows, and the cells of a rectilinear grid inside it.
@@ -73,7 +76,7 @@ def window_of(
         half = float(np.median(top - bottom)) / 2
         left, right = left + 0.5 - half, right - 0.5 + half
     if extent is not None:
-        west, east, south, north = _checked(extent)
+        west, east, south, north = checked_extent(extent)
     else:
         south, north = bottom[0], top[-1]
         west, east = left[0], right[-1]
@@ -135,22 +138,19 @@ def shape_of(extent: Extent) -> float:
     return float(np.clip((north - south) * stretch / (east - west), 1 / 7, 7))
 
 
-def curvilinear_window(lat: xr.DataArray, lon: xr.DataArray, extent: Extent | None = None) -> Curvilinear:
-    """The window that shows a regional grid with lat and lon (y, x); cell corners lie halfway between centres."""
-    north = np.asarray(lat, dtype="float64")
-    east = np.unwrap(np.unwrap(np.asarray(lon, dtype="float64"), period=360, axis=0), period=360, axis=1)
-    if not (np.isfinite(north).all() and np.isfinite(east).all()):
-        raise OptionError(
-            "two-dimensional lat and lon have NaN, as beyond the edge of a satellite's disk",
-            fix="cut a box out of the grid first",
-        )
-    if min(north.shape) < 2 or np.ptp(east) > 355 or np.abs(np.diff(east, axis=0)).max() > 180:
-        raise OptionError(
-            f"a grid with two-dimensional lat and lon {north.shape} over {np.ptp(east):.0f} degrees cannot be drawn",
-            fix="cut a regional box out of it, or regrid it to one-dimensional lat and lon",
-        )
+def curvilinear_window(lat: xr.DataArray, lon: xr.DataArray, extent: Extent | None = None) -> Curvilinear | None:
+    """The window that shows a regional grid with lat and lon (y, x); cell corners lie halfway between centres.
+
+    None where the grid goes round the globe or a pole, has cells without a place, or a single row or column.
+    """
+    north, east = np.asarray(lat, dtype="float64"), np.asarray(lon, dtype="float64")
+    if min(north.shape) < 2 or not (np.isfinite(north).all() and np.isfinite(east).all()):
+        return None
+    east = np.unwrap(np.unwrap(east, period=360, axis=0), period=360, axis=1)
+    if np.ptp(east) > _REGION or max(np.abs(np.diff(east, axis=axis)).max() for axis in (0, 1)) > 90:
+        return None
     x, y = _corners(east), np.clip(_corners(north), -90, 90)
-    shown = (x.min(), x.max(), y.min(), y.max()) if extent is None else _checked(extent)
+    shown = (x.min(), x.max(), y.min(), y.max()) if extent is None else checked_extent(extent)
     turn = 360.0 * np.round((shown[0] + shown[1] - x.min() - x.max()) / 720)
     return Curvilinear(tuple(map(float, shown)), x + turn, y, east + turn, north)  # type: ignore[arg-type]
 
@@ -227,7 +227,8 @@ def _columns(
     return np.array(columns, dtype=int), np.array(edges)
 
 
-def _checked(extent: Extent) -> Extent:
+def checked_extent(extent: Extent) -> Extent:
+    """An extent with its east after its west; refused where it is none."""
     west, east, south, north = map(float, extent)
     if east <= west:
         east += 360

@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from matplotlib.collections import LineCollection, QuadMesh
+from matplotlib.collections import LineCollection, PolyCollection, QuadMesh
 
 from geoxai.errors import OptionError
 from geoxai.plotting.maps import plot_maps, save_figure
@@ -17,9 +17,8 @@ from geoxai.plotting.scales import contour_levels
 
 def panels_of(figure):
     """The axes of the maps, without that of the colour bar."""
-    return [axes for axes in figure.axes if any(isinstance(c, QuadMesh) for c in axes.collections)][
-        : len(figure.axes) - 1
-    ]
+    cells = QuadMesh | PolyCollection
+    return [axes for axes in figure.axes if any(isinstance(c, cells) for c in axes.collections)][: len(figure.axes) - 1]
 
 
 def mesh_of(axes):
@@ -293,6 +292,47 @@ def test_two_dimensional_coordinates_are_drawn_across_the_date_line():
     (axes,) = panels_of(plot_maps(field))
     assert np.diff(axes.get_xlim())[0] == pytest.approx(20 + 4 + 1.2)
     assert np.abs(np.diff(mesh_of(axes).get_coordinates()[..., 0], axis=1)).max() < 2
+
+
+@pytest.fixture
+def turned() -> xr.DataArray:
+    """The globe on a grid whose poles lie at 60 N and S, as ocean models have it; the field is the cells' latitude."""
+    lat, lon = np.deg2rad(np.meshgrid(np.arange(-87.5, 90, 5), np.arange(2.5, 360, 5), indexing="ij"))
+    x, y, z = np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)
+    tilt = np.deg2rad(30)
+    x, z = np.cos(tilt) * x + np.sin(tilt) * z, np.cos(tilt) * z - np.sin(tilt) * x
+    north, east = np.rad2deg(np.arcsin(z)), np.rad2deg(np.arctan2(y, x)) % 360
+    coords = {"lat": (("y", "x"), north), "lon": (("y", "x"), east)}
+    return xr.DataArray(north, coords, ("y", "x"), "relevance")
+
+
+def patches_at(axes, lat, lon):
+    """Values of the cells drawn at a place."""
+    (drawn,) = (c for c in axes.collections if isinstance(c, PolyCollection))
+    values = np.asarray(drawn.get_array())
+    return [value for path, value in zip(drawn.get_paths(), values) if path.contains_point((lon, lat))]
+
+
+@pytest.mark.parametrize(("center", "west"), [("auto", 0), (0, -180), (-100, -280)])
+def test_curvilinear_grids_round_the_globe_have_every_cell_at_its_place(turned, center, west):
+    (axes,) = panels_of(plot_maps(turned, center_lon=center))
+    assert axes.get_xlim() == (west, west + 360)
+    for lat, lon in [(0, 1), (3, 90), (-45, 200), (50, 300), (-70, 359), (20, 181)]:
+        place = west + (lon - west) % 360
+        found = patches_at(axes, lat, place)
+        assert found
+        np.testing.assert_allclose(found, lat, atol=5)
+
+
+def test_cells_without_a_place_are_left_out_of_a_curvilinear_map(turned):
+    lost = (turned["lat"] > 20) & (turned["lat"] < 40)
+    field = turned.assign_coords({name: turned[name].where(~lost) for name in ("lat", "lon")})
+    (axes,) = panels_of(plot_maps(field, contours=field, levels=[-30, 0], extent=(150, 250, -50, 60)))
+    assert not patches_at(axes, 30, 200)
+    assert patches_at(axes, 50, 200)
+    assert patches_at(axes, -20, 200)
+    with pytest.raises(OptionError, match="no cell of the grid"):
+        plot_maps(field, extent=(150, 250, 26, 34))
 
 
 def test_a_figure_shows_itself_in_a_notebook(globe):
