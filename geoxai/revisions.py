@@ -12,6 +12,6 @@ LIBRARIES: dict[str, int] = {
     "grid": 4,
     "models": 3,
     "plotting": 2,
-    "readers": 2,
+    "readers": 3,
     "statistics": 3,
 }

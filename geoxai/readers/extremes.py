@@ -1,4 +1,4 @@
-"""Implausible values: undeclared fill values, temperatures below absolute zero, isolated outliers."""
+"""Implausible values: undeclared fill values, temperatures at or below absolute zero, isolated outliers."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ LARGEST = 1e15
 """Larger values are taken for fill values: 1e20 and NetCDF's 9.97e36 are common."""
 
 OUTLIER_SD = 1e4
+_COLDEST = {"K": -273.15, "degC": -273.15, "degF": -459.67}
+"""Neither a temperature in degC or degF, nor a difference of two temperatures on Earth, is below these."""
+
 _ABSOLUTE = 100.0  # K; data that reach this are temperatures, not differences of temperatures
 _CENTRAL = (0.05, 99.95)  # percent; the spread is that of the values in between, so that outliers do not widen it
 _SAMPLE = 20_000
@@ -25,15 +28,17 @@ _SAMPLE = 20_000
 class Expected:
     """Which values of a variable are plausible.
 
-    ``variable`` is its name in the config; ``kelvin`` says whether the values are absolute temperatures in K.
+    ``variable`` is its name in the config; ``temperature`` the unit of the values (only K, degC and degF matter);
+    ``kelvin`` says whether they are absolute temperatures in K.
     """
 
     variable: str
     kelvin: bool = False
+    temperature: str = ""
 
 
 def check_values(values: np.ndarray, path: Path, name: str, expected: Expected) -> None:
-    """Refuse a block with values beyond ``LARGEST`` or, if in K, below 0; warn of isolated outliers.
+    """Refuse a block with values beyond ``LARGEST`` or colder than possible; warn of isolated outliers.
 
     The remedies are options of ``load.netcdf``. Costs one pass for the extremes; wrong values are only counted if they
     occur. An outlier is more than 1e4 standard deviations of the central 99.9 % of the values from their median.
@@ -44,8 +49,13 @@ def check_values(values: np.ndarray, path: Path, name: str, expected: Expected) 
     low, high = float(np.fmin.reduce(values, axis=None)), float(np.fmax.reduce(values, axis=None))
     if floats and (high > LARGEST or low < -LARGEST):
         raise _impossible(values, np.abs(values) > LARGEST, f"beyond {LARGEST:g}", path, name, expected)
-    if expected.kelvin and low < 0 and high > _ABSOLUTE:
-        raise _impossible(values, values < 0, "below 0 K", path, name, expected)
+    if expected.kelvin and low <= 0 and high > _ABSOLUTE:
+        where, what = (values < 0, "below 0 K") if low < 0 else (values == 0, "of 0 K")
+        raise _impossible(values, where, what, path, name, expected)
+    coldest = _COLDEST.get(expected.temperature, -np.inf)
+    if low < coldest:
+        what = f"below {coldest:g} {expected.temperature}"
+        raise _impossible(values, values < np.float32(coldest), what, path, name, expected)
     if floats and high > low:
         _warn_of_outliers(values, low, high, path, name, expected)
 

@@ -336,7 +336,8 @@ def _meaning(da: xr.DataArray, path: Path, name: str, wanted: Wanted) -> Meaning
         return Meaning(wanted.missing, limits)
     units = wanted.file_units or str(da.attrs.get("units", ""))
     difference = is_difference(da.attrs) if wanted.anomaly is None else wanted.anomaly
-    return Meaning(wanted.missing, limits, Expected(name, canonical_unit(units) == "K" and not difference))
+    unit = canonical_unit(units)
+    return Meaning(wanted.missing, limits, Expected(name, unit == "K" and not difference, unit))
 
 
 def _with_units(da: xr.DataArray, path: Path, name: str, wanted: Wanted) -> tuple[xr.DataArray, float]:

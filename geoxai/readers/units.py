@@ -30,6 +30,7 @@ _FAMILIES: dict[str, dict[str, tuple[float, float]]] = {
 
 _SPELLINGS = {
     "kelvin": "K", "kelvins": "K", "k": "K", "degk": "K", "deg_k": "K", "degree_k": "K", "degrees_k": "K",
+    "degree_kelvin": "K", "degrees_kelvin": "K",
     "c": "degC", "degc": "degC", "deg_c": "degC", "deg c": "degC", "°c": "degC", "celsius": "degC",
     "degree_c": "degC", "degrees_c": "degC", "degree_celsius": "degC", "degrees_celsius": "degC",
     "degree celsius": "degC", "degrees celsius": "degC", "degree c": "degC", "degrees c": "degC",
@@ -99,10 +100,13 @@ def to_units(
     if change is None:
         near = closest(want, [*_KNOWN, *_SPELLINGS])
         hint = near and canonical_unit(near)
+        meant = closest(have, [*_KNOWN, *_SPELLINGS]) if canonical_unit(have) not in _KNOWN else None
+        meant = canonical_unit(meant) if meant and conversion(meant, want) else None
+        instead = f"if that means {meant!r}, say file_units: {meant}" if meant else f"ask for {have!r}"
         raise OptionError(
             f"variable {da.name!r} is in {have!r} and no conversion to {want!r} is known"
             + (f"; did you mean {hint!r}?" if hint and conversion(have, hint) else ""),
-            fix=f"ask for {have!r}, or convert the file; units that convert: {', '.join(_KNOWN)}",
+            fix=f"{instead}, or convert the file; units that convert: {', '.join(_KNOWN)}",
             option=option,
         )
     factor, offset = change

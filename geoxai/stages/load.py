@@ -43,8 +43,8 @@ class Variable(BaseModel):
     )
     implausible: Literal["refuse", "keep"] = Field(
         "refuse",
-        description="What to do with impossible numbers: beyond 1e15, or below 0 in K (refused), or more than 1e4 "
-        "standard deviations from the others (a warning).",
+        description="What to do with impossible numbers: beyond 1e15, or temperatures at or below absolute zero "
+        "(refused), or more than 1e4 standard deviations from the others (a warning).",
     )
 
 

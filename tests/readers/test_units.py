@@ -61,3 +61,12 @@ def test_a_misspelt_unit_is_recognised(want: str, hint: str) -> None:
     field = xr.DataArray([280.0], dims="time", attrs={"units": "K"}, name="t")
     with pytest.raises(OptionError, match=f"did you mean '{hint}'"):
         to_units(field, want, "K")
+
+
+@pytest.mark.parametrize(("have", "meant"), [("Celcius", "degC"), ("Kelvn", "K")])
+def test_a_unit_that_the_file_misspells_is_mended_as_the_remedy_says(have: str, meant: str) -> None:
+    field = xr.DataArray([280.0], dims="x", name="tas")
+    with pytest.raises(OptionError) as caught:
+        to_units(field, "degF", have)
+    assert f"file_units: {meant}" in str(caught.value.fix)
+    to_units(field, "degF", meant)

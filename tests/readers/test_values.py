@@ -50,6 +50,27 @@ def test_temperatures_below_absolute_zero_are_refused_and_anomalies_are_not(tmp_
     open_netcdf(bad(tmp_path, -999, units="hPa")).load()
     anomalies = write(tmp_path / "anomaly.nc", field() - 280, np.arange(4))
     assert float(open_netcdf(anomalies)["tas"].min()) < 0
+    open_netcdf(bad(tmp_path, -150), {"tas": Wanted(anomaly=True)}).load()
+
+
+@pytest.mark.parametrize(("units", "anomaly"), [("degC", None), ("degC", True), ("degF", None), ("K", True)])
+def test_no_temperature_or_difference_of_temperatures_is_below_absolute_zero(
+    tmp_path: Path, units: str, anomaly: bool | None
+) -> None:
+    """-999 is a hundred standard deviations off, no more: nothing else would notice it."""
+    path = bad(tmp_path, -999, units=units)
+    with pytest.raises(InputError, match=rf"3 of 480 values below -\d+\.\d+ {units}, such as -999") as caught:
+        open_netcdf(path, {"tas": Wanted(anomaly=anomaly)}).load()
+    assert "missing: [-999]" in str(caught.value.fix)
+    assert int(open_netcdf(path, {"tas": Wanted(missing=(-999,), anomaly=anomaly)})["tas"].isnull().sum()) == 3
+    open_netcdf(path, {"tas": Wanted(anomaly=anomaly, implausible="keep")}).load()
+
+
+def test_zeros_among_absolute_temperatures_are_refused(tmp_path: Path) -> None:
+    path = bad(tmp_path, 0)
+    with pytest.raises(InputError, match=r"3 of 480 values of 0 K, such as 0"):
+        open_netcdf(path).load()
+    assert int(open_netcdf(path, {"tas": Wanted(missing=(0,))})["tas"].isnull().sum()) == 3
     open_netcdf(path, {"tas": Wanted(anomaly=True)}).load()
 
 
