@@ -29,6 +29,7 @@ log = logging.getLogger("geoxai.statistics")
 
 Detrend = Literal["none", "linear"]
 READ_BYTES = 64 * 2**20
+_ONE_YEAR = 1 - 1e-6  # 365 days in a row span less: within one year a line is part of the cycle
 
 
 def fit_times(time: xr.DataArray, years: tuple[int, int] | None, detrend: Detrend) -> np.ndarray:
@@ -42,7 +43,7 @@ def fit_times(time: xr.DataArray, years: tuple[int, int] | None, detrend: Detren
             f"to {time_text(time.values[-1])}",
             option="fit",
         )
-    if detrend == "linear" and np.ptp(elapsed_years(time)[used]) < 0.99:
+    if detrend == "linear" and np.ptp(elapsed_years(time)[used]) < _ONE_YEAR:
         raise OptionError("a linear trend needs more than one year of data in the years of the fit", option="fit")
     return used
 

@@ -148,7 +148,12 @@ def refuse_unknown(time: xr.DataArray, fitted: np.ndarray, cycle: Cycle) -> None
         what = f"month {int(months(first)[0])}"
     else:
         what = f"times such as {time_text(first.values[0])}"
-    raise OptionError(f"the data have {what}, but the years of the fit do not", option="fit")
+    wider = " or a wider window" if cycle.kind == "window" and fitted[hour[unknown[0]]].any() else ""
+    raise OptionError(
+        f"the data have {what}, but the years of the fit do not",
+        fix=f"choose years of the fit that have them{wider}, or leave these times out when loading",
+        option="fit",
+    )
 
 
 def _place(time: xr.DataArray, cycle: Cycle) -> tuple[np.ndarray, np.ndarray]:

@@ -185,6 +185,24 @@ def test_hours_and_days_that_the_fit_has_not_are_refused():
     assert whole.attrs["window"] == 91
 
 
+@pytest.mark.parametrize("cycle", ["harmonics", "window", "month"])
+def test_one_year_of_days_has_no_trend(cycle):
+    time = as_cftime(daily("1990-01-01", "1992-12-31"))
+    ds = dataset(time, np.random.default_rng(0).normal(size=len(time)))
+    with pytest.raises(OptionError, match="more than one year"):
+        fit_climatology(ds, (1991, 1991), "linear", cycle=cycle)
+    assert "t_trend" in fit_climatology(ds, (1991, 1992), "linear", cycle=cycle)
+
+
+def test_a_29_february_that_the_fit_has_not_is_refused_with_what_helps():
+    time = as_cftime(daily("1989-01-01", "1992-12-31"))
+    ds = dataset(time, np.arange(float(len(time))))
+    with pytest.raises(OptionError, match="times such as 1992-02-29") as caught:
+        fit_climatology(ds, (1989, 1991), cycle="window", window=1)
+    assert "wider window" in str(caught.value.fix)
+    assert "t_climatology" in fit_climatology(ds, (1989, 1991), cycle="window", window=3)
+
+
 def test_a_cell_with_a_gap_that_harmonics_do_not_bridge_is_missing_and_a_window_keeps_it():
     time = as_cftime(daily())
     x = np.random.default_rng(0).normal(size=(len(time), 2))
