@@ -213,7 +213,7 @@ class Composite(ReducedStage):
         counts = counts.drop_vars([name for name in counts.coords if name not in (*LEADING, "class")]).load()
         warn(counts, context.stage)
         what = _what(next(iter(parts(self._relevance(context)).values()))["relevance"])
-        numbers = {name: numbers_of(part, self.regions) for name, part in parts(result).items()}
+        numbers = {name: numbers_of(part, self.regions, context.stage, name) for name, part in parts(result).items()}
         if not names_of(result):
             classes = by_class(counts.merge(numbers[""]), what)
         else:

@@ -36,17 +36,18 @@ def over_targets(found: list[xr.Dataset], relevance: xr.Dataset) -> xr.Dataset:
     return xr.concat(found, "target", data_vars="all", coords="minimal", compat="override", join="override")
 
 
-def numbers_of(result: xr.Dataset, regions: list[str]) -> xr.Dataset:
-    """Effective counts, shares and centroids of one input."""
+def numbers_of(result: xr.Dataset, regions: list[str], stage: str, input_: str = "") -> xr.Dataset:
+    """Effective counts, shares and centroids of one input; regions that it does not reach are warned of, not shared."""
     from geoxai.grid.area import area_weights, region_parts
     from geoxai.grid.boxes import region
     from geoxai.statistics.shares import summary_of_maps
 
     mean = result["relevance_mean"].load()
     masks = {name: region_parts(mean, region(name)) for name in regions}
-    for name, parts in masks.items():
-        if not bool((parts > 0).any()):
-            log.warning("region %s contains no cell of the maps: it has no shares", name)
+    for name in [name for name, parts in masks.items() if not bool((parts > 0).any())]:
+        maps = f"the maps of {input_}" if input_ else "the maps"
+        log.warning("%s: region %s contains no cell of %s and is left out", stage, name, maps)
+        del masks[name]
     n_eff = result["relevance_n_eff"]
     median = n_eff.median([dim for dim in n_eff.dims if dim not in (*LEADING, "class")])
     numbers = median.to_dataset(name="n_eff_median").reset_coords(drop=True)
@@ -129,7 +130,9 @@ def _number(events: np.ndarray) -> str:
 
 def _of_target(of_class: xr.Dataset) -> str:
     """For which target, in words; empty where there is only one."""
-    return f" for target {of_class['target'].item()}" if "target" in of_class.coords else ""
+    from geoxai.plotting.places import target_words
+
+    return f" for target {target_words(str(of_class['target'].item()))}" if "target" in of_class.coords else ""
 
 
 def _of_network(of_class: xr.Dataset) -> str:

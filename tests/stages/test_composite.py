@@ -220,10 +220,10 @@ def test_summary_has_shares_beside_those_of_cells_and_area(tmp_path, caplog):
 
 def test_a_region_without_a_cell_of_the_maps_is_warned_of(tmp_path, caplog):
     relevance, samples = stores(networks=1)
-    stage, context, result = build(tmp_path, relevance, samples, regions=["arctic"])
-    numbers = stage.summarise(context, result)["classes"]["el_nino"]["regions"]["arctic"]
-    assert "region arctic contains no cell of the maps" in caplog.text
-    assert numbers["cell_share"] == 0
+    stage, context, result = build(tmp_path, relevance, samples, regions=["arctic", "nino34"])
+    numbers = stage.summarise(context, result)["classes"]["el_nino"]["regions"]
+    assert "composite: region arctic contains no cell of the maps and is left out" in caplog.text
+    assert list(numbers) == ["nino34"]  # a share of 0 would say that it was looked at
 
 
 def test_summary_lists_networks(tmp_path):

@@ -10,7 +10,7 @@ import xarray as xr
 
 from geoxai.errors import OptionError
 from geoxai.stages.composite import Composite
-from geoxai.stages.composite_summary import with_shares
+from geoxai.stages.composite_summary import warn, with_shares
 from geoxai.stages.explain import Gradient, Lrp
 from geoxai.stages.stage import Context
 from tests.stages.test_explain import CLASSES, build, networks, samples
@@ -72,8 +72,17 @@ def test_a_target_that_a_sample_does_not_have_is_left_out(tmp_path, caplog):
     assert "a map of zeros" not in caplog.text
     absent = (~there.values & (label == 1)).sum()
     assert (
-        f"left out of the composite of neutral for target el_nino: {absent} maps (no pixel met `where`)" in caplog.text
+        f"left out of the composite of neutral for target El Niño: {absent} maps (no pixel met `where`)" in caplog.text
     )
+
+
+def test_warnings_name_places_in_words(caplog):
+    counts = xr.Dataset(
+        {name: (("target", "class"), [[3]]) for name in ("n_used", "n_events")},
+        {"target": ['{"box": {"lat": [-10.0, 10.0], "lon": [170.0, -160.0]}}'], "class": ["all"]},
+    )
+    warn(counts, "tropics")
+    assert "the composite of all for target 10°S to 10°N, 170°E to 160°W rests on 3 events" in caplog.text
 
 
 def test_warnings_name_their_stage_and_target(tmp_path, caplog):
@@ -83,7 +92,7 @@ def test_warnings_name_their_stage_and_target(tmp_path, caplog):
     relevance.attrs["account"] = "approximate"  # of maps that were changed it does not close
     with caplog.at_level(logging.WARNING, logger="geoxai.composite"):
         composite(tmp_path, Composite(where="all"), relevance, data)
-    assert "composite: no sample is left for the composite of neutral for target el_nino" in caplog.text
+    assert "composite: no sample is left for the composite of neutral for target El Niño" in caplog.text
     assert all(record.getMessage().startswith("composite: ") for record in caplog.records)
     with pytest.raises(OptionError, match="cancel in a sum"):
         composite(tmp_path, Composite(where="all", normalize="sum"), relevance, data)
