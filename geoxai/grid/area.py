@@ -238,8 +238,8 @@ def _curvilinear_area(obj: xr.DataArray | xr.Dataset) -> xr.DataArray:
 
 
 def cell_steps(position: np.ndarray, axis: int) -> np.ndarray:
-    """Step from cell to cell along an axis of positions ``(y, x, 3)``: half that between both neighbours, or that to the
-    only neighbour with a position.
+    """Step from cell to cell along an axis of positions ``(y, x, 3)``: half that between both neighbours, or that to
+    the only neighbour with a position.
     """
     outside = np.full_like(position.take([0], axis), np.nan)
     step = np.diff(position, axis=axis)
