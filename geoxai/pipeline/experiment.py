@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from geoxai.config import marked
+from geoxai.grid.places import words
 from geoxai.pipeline.workspace import Workspace
 from geoxai.plotting import story
 from geoxai.plotting.captions import explained, method_words
 from geoxai.plotting.charts import Comparison, LineChart, Stacks, line_chart
-from geoxai.plotting.places import words
 from geoxai.plotting.tables import Table, show
 from geoxai.stages.stage import InputPath
 
@@ -86,10 +86,16 @@ def _data(workspace: Workspace) -> Iterator[str]:
         if stage.gives not in ("grid", "labels"):
             continue
         for _, value in marked(stage, InputPath):
-            paths = [Path(path).name for path in ([value] if isinstance(value, str) else value or [])]
+            paths = [_file_words(path) for path in ([value] if isinstance(value, str) else value or [])]
             if paths:
                 more = f" and {len(paths) - _MOST_FILES} more" if len(paths) > _MOST_FILES else ""
                 yield f"{name} from {', '.join(paths[:_MOST_FILES])}{more}"
+
+
+def _file_words(path: str) -> str:
+    """The name of a file; of a pattern that names none, such as ``*.nc``, its folder too."""
+    name = Path(path).name
+    return f"{Path(path).parent.name}/{name}" if name.startswith("*") else name
 
 
 def _samples(workspace: Workspace, name: str, summary: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import xarray as xr
 
-from geoxai.plotting.places import target_words, words
+from geoxai.grid.places import target_words, words
 from geoxai.plotting.titles import field_label
 
 _METHODS = {

@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 
+from geoxai.grid.places import lat_label, lon_label
 from geoxai.plotting.coastlines import Resolution, coastlines_within
-from geoxai.plotting.places import lat_label, lon_label
 from geoxai.plotting.window import Extent
 
 _STEPS = (90, 60, 30, 20, 10, 5, 2, 1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01)

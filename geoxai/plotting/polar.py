@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.patches import Circle
 
+from geoxai.grid.places import lat_label, lon_label
 from geoxai.plotting.coastlines import coastlines_within
-from geoxai.plotting.places import lat_label, lon_label
 from geoxai.plotting.window import cells_east, cells_north
 
 POLEWARD_OF = 40.0  # degrees: a grid round the globe that stays poleward of this is drawn from above its pole

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from geoxai.grid.places import target_words, words
 from geoxai.plotting.charts import BLUE, GREEN, GREY, ORANGE, PURPLE, Comparison, Stacks, comparison, stacks
-from geoxai.plotting.places import target_words, words
 from geoxai.plotting.tables import Table
 
 _PARTS = {"map": BLUE, "biases": ORANGE, "stabiliser": PURPLE, "lost": GREY}

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from geoxai.plotting.places import words
+from geoxai.grid.places import words
 
 _CURVE_FROM = 9  # numbers: shorter lists are written out
 _WIDE = 7  # columns: a wider table is transposed if that makes it narrower

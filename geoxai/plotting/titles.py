@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from geoxai.grid.places import target_words, words
 from geoxai.grid.time import TimeResolution, resolution
-from geoxai.plotting.places import target_words, words
 
 _MONTHS = (
     *("January", "February", "March", "April", "May", "June"),

@@ -130,7 +130,7 @@ def _number(events: np.ndarray) -> str:
 
 def _of_target(of_class: xr.Dataset) -> str:
     """For which target, in words; empty where there is only one."""
-    from geoxai.plotting.places import target_words
+    from geoxai.grid.places import target_words
 
     return f" for target {target_words(str(of_class['target'].item()))}" if "target" in of_class.coords else ""
 

@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from geoxai.pipeline.experiment import _file_words
 from geoxai.plotting.charts import line_chart
 from geoxai.plotting.report import Report, StageLine, Store, duration, render_report
 from geoxai.plotting.story import LOSS_COLORS, account, curves_of, left_out, shares, skill
@@ -286,3 +287,7 @@ def test_the_page_shows_the_experiment(report, tmp_path):
         assert words in page.text
     assert html.index("Data") < html.index("How good") < html.index("Figures") < html.index("All numbers")
     assert html.index("All numbers") < html.index("Provenance")
+
+
+def test_a_pattern_that_names_no_file_is_told_with_its_folder():
+    assert [_file_words(path) for path in ("/data/ersst/*.nc", "/data/sst_*.nc")] == ["ersst/*.nc", "sst_*.nc"]

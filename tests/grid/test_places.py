@@ -4,9 +4,9 @@ import cftime
 import numpy as np
 import pytest
 
+from geoxai.grid.places import target_words
 from geoxai.grid.time import resolution
 from geoxai.plotting.captions import explained
-from geoxai.plotting.places import target_words
 from geoxai.plotting.titles import date_words
 
 
