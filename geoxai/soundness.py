@@ -38,7 +38,7 @@ def unsound(explained: xr.Dataset) -> str | None:
         worst = float(size.max())
         found.append(
             f"the sum of |relevance| is more than 100 times the explained value in {count} of {there} (at worst"
-            f" {worst:.2g} times)"
+            f" {worst:.3g} times)"
         )
         remedies.append("rules gamma keep relevance small where sums nearly cancel")
     if not found:

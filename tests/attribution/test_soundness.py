@@ -49,7 +49,7 @@ def test_maps_far_larger_than_the_value_are_told(caplog):
     times = size / abs(found["target_value"])
     assert (times > 100).any()
     (told,) = [r.getMessage() for r in caplog.records if "100 times" in r.getMessage()]
-    assert f"{int((times > 100).sum())} of 4 (at worst {float(times.max()):.2g} times)" in told
+    assert f"{int((times > 100).sum())} of 4 (at worst {float(times.max()):.3g} times)" in told
 
 
 def test_sound_maps_and_other_methods_are_not_warned_of(caplog):
