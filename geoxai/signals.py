@@ -13,7 +13,7 @@ _ENDING = ("SIGTERM", "SIGHUP", "SIGUSR1")
 
 
 class Terminated(BaseException):
-    """A signal asked the program to end."""
+    """A signal asked the program to end; its text is the name of the signal."""
 
 
 @contextmanager
@@ -48,4 +48,4 @@ class _Once:
     def __call__(self, number: int, frame: FrameType | None) -> None:
         if not self.asked:
             self.asked = True
-            raise Terminated
+            raise Terminated(signal.Signals(number).name)

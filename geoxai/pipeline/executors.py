@@ -4,26 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from geoxai.errors import GeoxaiError
 from geoxai.pipeline.cluster import LocalWorkers
 from geoxai.pipeline.ledger import Ledger
-from geoxai.pipeline.units import Outcome, perform, perform_in_worker
+from geoxai.pipeline.units import PROGRESS, Outcome, perform, perform_in_worker
 from geoxai.pipeline.workspace import MEMORY_FIX, Workspace, left_out
+
+# Called with a stage, its unit, steps done in it and all of them, and a note.
+Inside = Callable[[str, int, int, int, str], None]
 
 # Takes a stage and its units, yields outcomes as they come.
 Executor = Callable[[str, Iterable[int]], Iterator[Outcome]]
 
 
 @contextmanager
-def executor(workspace: Workspace) -> Iterator[Executor]:
-    """The executor that ``compute.executor`` names; a cluster starts when a stage has more than one unit to do."""
+def executor(workspace: Workspace, inside: Inside) -> Iterator[Executor]:
+    """The executor that ``compute.executor`` names; a cluster starts when a stage has more than one unit to do.
+
+    ``inside`` is called with what units report while they are computed.
+    """
     compute = workspace.config.compute
 
     def serial(name: str, units: Iterable[int]) -> Iterator[Outcome]:
         for unit in units:
-            yield perform(workspace, name, unit, workspace.fingerprint(name))
+            yield perform(workspace, name, unit, workspace.fingerprint(name), report=partial(inside, name, unit))
 
     workers = worker_count(compute.workers, compute.threads_per_worker)
     if compute.executor == "serial":
@@ -37,7 +44,9 @@ def executor(workspace: Workspace) -> Iterator[Executor]:
         if len(units) < 2:
             yield from serial(name, units)
         else:
-            yield from _spread(cluster.client(), 2 * workers, workspace, name, units)
+            client = cluster.client()
+            client.subscribe_topic(PROGRESS, lambda event: inside(*event[1]))
+            yield from _spread(client, 2 * workers, workspace, name, units)
 
     with cluster:
         yield local

@@ -21,6 +21,8 @@ from geoxai.version import version as geoxai_version
 
 _PACKAGES = ("torch", "numpy", "xarray", "dask", "distributed", "zarr", "netCDF4", "pandas", "pydantic")
 
+NOT_ON_CONSOLE = {"on_console": False}  # ``extra`` of a log record that is for ``run.log`` alone
+
 
 @dataclass
 class Record:
@@ -166,6 +168,8 @@ class _Console(logging.Handler):
         super().__init__(logging.DEBUG if debug else logging.WARNING if _watched() else logging.INFO)
 
     def emit(self, record: logging.LogRecord) -> None:
+        if not getattr(record, "on_console", True):
+            return
         word = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
         with suppress(OSError, ValueError):  # nobody reads it: no reason to stop
             print(f"{word}{self.format(record)}", file=sys.stderr, flush=True)

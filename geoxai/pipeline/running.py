@@ -20,8 +20,8 @@ from geoxai.pipeline.ledger import Ledger, StageEntry
 from geoxai.pipeline.lock import locked
 from geoxai.pipeline.notebook import assignments, unguarded_line
 from geoxai.pipeline.ownership import refuse_another
-from geoxai.pipeline.progress import Report, progress
-from geoxai.pipeline.record import Record, run_log
+from geoxai.pipeline.progress import Progress, progress
+from geoxai.pipeline.record import NOT_ON_CONSOLE, Record, run_log
 from geoxai.pipeline.reporting import write_report
 from geoxai.pipeline.units import begin, provenance, recorded, steady
 from geoxai.pipeline.workspace import (
@@ -63,7 +63,7 @@ class _Run:
     workspace: Workspace
     record: Record
     execute: Executor
-    report: Report
+    progress: Progress
     incomplete: set[str] = field(default_factory=set)
     errors: list[tuple[str, GeoxaiError]] = field(default_factory=list)
     examined: set[str] = field(default_factory=set)  # stages whose sources were looked at for damage
@@ -154,6 +154,7 @@ def _locked_run(workspace: Workspace, chosen: list[str], forced: list[str], comm
     try:
         with termination_raised(), run_log(record, debug):
             exit_code, message = _ended(workspace, record, chosen, forced, command)
+            log.info("%s", message, extra=NOT_ON_CONSOLE)  # whoever asked for the run shows it
     except OSError as error:  # run.log itself cannot be written
         told = plain_error(error, workspace.run_dir)
         exit_code, message = told.exit_code, str(told)
@@ -182,8 +183,10 @@ def _ended(workspace: Workspace, record: Record, chosen: list[str], forced: list
         record.write(None, "running")
         return _do_stages(workspace, record, chosen, command)
     except KeyboardInterrupt:
+        log.info("stopped by SIGINT", extra=NOT_ON_CONSOLE)
         return INTERRUPTED, f"interrupted; go on with: {command}"
-    except Terminated:
+    except Terminated as stop:
+        log.info("stopped by %s", stop, extra=NOT_ON_CONSOLE)
         return TERMINATED, f"terminated; go on with: {command}"
     except Exception as error:
         log.debug("stopped by an error", exc_info=error)
@@ -204,9 +207,9 @@ def _check_skeletons(workspace: Workspace, chosen: list[str]) -> None:
 
 def _do_stages(workspace: Workspace, record: Record, chosen: list[str], command: str) -> tuple[int, str]:
     """Do stages in order, and again where what a stage read turned out to be damaged."""
-    with executor(workspace) as execute, progress() as report:
+    with progress() as shown, executor(workspace, shown.inside) as execute:
         for _ in range(len(chosen) + 1):  # each time at least one stage is repaired
-            going = _Run(workspace, record, execute, report)
+            going = _Run(workspace, record, execute, shown)
             _do_each(going, chosen)
             if not going.damaged:
                 return _ending(going, command)
@@ -271,13 +274,13 @@ def _fit(going: _Run, name: str, stage: Stage) -> None:
     ledger = Ledger(workspace.run_dir, f"{name}.fit")
     entry = StageEntry(made, workspace.ingredients(name), 1, 1, {})
     ledger.begin(entry)
-    going.report(f"{name} (fit)", 0, 1)
+    going.progress.units(f"{name} (fit)", 0, 1)
     with steady(workspace.config.compute.threads_per_worker):
         fitted = stage.fit(workspace.context(name, fitting=True)).load()
         stores.write_whole(fit_store(workspace.run_dir, name), fitted, provenance(workspace, name, entry.made_by))
     ledger.finish(0, made, recorded(workspace, [fit_store(workspace.run_dir, name)]))
     workspace.forget(name)
-    going.report(f"{name} (fit)", 1, 1)
+    going.progress.units(f"{name} (fit)", 1, 1)
 
 
 def _output(going: _Run, name: str, stage: OutputStage) -> None:
@@ -287,7 +290,7 @@ def _output(going: _Run, name: str, stage: OutputStage) -> None:
     if ledger.done(made) and all(_is_of(stage, workspace.run_dir / file, made) for file in ledger.written()):
         return
     ledger.begin(StageEntry(made, workspace.ingredients(name), 1, 1, {}))
-    going.report(name, 0, 1)
+    going.progress.units(name, 0, 1)
     workspace.forget_all()  # opened stores keep what was loaded of them, and files would differ in their chunks by that
     with steady(workspace.config.compute.threads_per_worker):
         written = stage.write(workspace.context(name))
@@ -295,7 +298,7 @@ def _output(going: _Run, name: str, stage: OutputStage) -> None:
         sweep(path.parent, path.name)
     names = [_relative(path, workspace.run_dir) for path in written]
     ledger.finish(0, made, recorded(workspace, written), written=names)
-    going.report(name, 1, 1)
+    going.progress.units(name, 1, 1)
 
 
 def _is_of(stage: OutputStage, path: Path, made: str) -> bool:
@@ -339,8 +342,9 @@ def _units(going: _Run, name: str) -> None:
 def _do_units(going: _Run, name: str, entry: StageEntry, todo: list[int]) -> int:
     """Do units of a stage and report progress; returns the number that failed."""
     finished, failures = entry.units - len(todo), 0
-    going.report(name, finished, entry.units)
+    going.progress.units(name, finished, entry.units)
     for outcome in going.execute(name, todo):
+        going.progress.ended(name, outcome.unit)
         for warning in outcome.warnings:
             if warning not in going.record.warnings:
                 log.warning("%s", warning)
@@ -350,7 +354,7 @@ def _do_units(going: _Run, name: str, entry: StageEntry, todo: list[int]) -> int
             raise outcome.error
         if outcome.error is None:
             finished += 1
-            going.report(name, finished, entry.units)
+            going.progress.units(name, finished, entry.units)
             continue
         failures += 1
         if outcome.suspicious and _is_damage(going, name):

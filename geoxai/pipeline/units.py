@@ -24,12 +24,16 @@ from geoxai.pipeline.fingerprints import changed, versions
 from geoxai.pipeline.ledger import Ledger, StageEntry
 from geoxai.pipeline.libraries import libraries_heard
 from geoxai.pipeline.workspace import Workspace, plain_error, rebuild, with_upstream
-from geoxai.stages.stage import Context, Layout, ReducedStage, StoredStage
+from geoxai.stages.stage import Context, Layout, ReducedStage, Report, StoredStage, unreported
 from geoxai.storage.files import DiskError, remove
 from geoxai.storage.recorded import Recorded, record
 from geoxai.version import version
 
 log = logging.getLogger("geoxai.pipeline")
+
+
+PROGRESS = "geoxai-progress"  # the topic under which workers send what units report
+_EVERY_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -44,10 +48,18 @@ class Outcome:
     asides: tuple[str, ...] = ()
 
 
-def perform(workspace: Workspace, name: str, unit: int, fingerprint: str, code: str | None = None) -> Outcome:
+def perform(
+    workspace: Workspace,
+    name: str,
+    unit: int,
+    fingerprint: str,
+    code: str | None = None,
+    report: Report = unreported,
+) -> Outcome:
     """Do one unit of a stage. An error is recorded and returned, never raised, so that the rest can go on.
 
     ``code`` is what ``Workspace.code_hash`` returned in the process that started the run, where that is another one.
+    ``report`` is called with what the stage says of its progress in the unit.
     """
     ledger = Ledger(workspace.run_dir, name)
     begin = time.monotonic()
@@ -59,7 +71,7 @@ def perform(workspace: Workspace, name: str, unit: int, fingerprint: str, code: 
                     fix="run the same command again: what the old source made is recomputed",
                 )
             with steady(workspace.config.compute.threads_per_worker):
-                written = _compute(workspace, name, unit)
+                written = _compute(workspace, name, unit, report)
             ledger.finish(
                 unit,
                 fingerprint,
@@ -88,8 +100,27 @@ def perform_in_worker(
     """
     asides = _Listener()
     with libraries_heard(asides):
-        outcome = perform(rebuild(Path(run_dir), resolved), name, unit, fingerprint, code)
+        outcome = perform(rebuild(Path(run_dir), resolved), name, unit, fingerprint, code, _sent(name, unit))
     return replace(outcome, asides=tuple(dict.fromkeys(asides.heard)))
+
+
+def _sent(name: str, unit: int) -> Report:
+    """Sends what a unit reports to the main process, at most once a second; to nobody outside of a worker."""
+    from distributed import get_worker
+
+    try:
+        worker = get_worker()
+    except ValueError:
+        return unreported
+    last = time.monotonic()
+
+    def report(done: int, total: int, note: str) -> None:
+        nonlocal last
+        if (now := time.monotonic()) - last >= _EVERY_SECONDS:
+            last = now
+            worker.log_event(PROGRESS, (name, unit, done, total, note))
+
+    return report
 
 
 def begin(workspace: Workspace, name: str) -> StageEntry:
@@ -185,10 +216,10 @@ def recorded(workspace: Workspace, paths: Iterable[Path]) -> Recorded:
     return record(paths, workspace.run_dir, sync=workspace.config.compute.fsync)
 
 
-def _compute(workspace: Workspace, name: str, unit: int) -> list[Path]:
+def _compute(workspace: Workspace, name: str, unit: int, report: Report) -> list[Path]:
     """Do one unit; the files and folders it wrote."""
     stage = workspace.stage(name)
-    context = workspace.context(name)
+    context = replace(workspace.context(name), report=report)
     if isinstance(stage, ReducedStage):
         size, block = stage.extent(context)
         units = -(-size // block)

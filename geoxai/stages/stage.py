@@ -14,7 +14,7 @@ once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -55,6 +55,14 @@ class InputPath:
     within: tuple[str, ...] = ()
 
 
+# Called in a unit with the steps done, all its steps, and a note such as "epoch 3 of 100, loss 0.42".
+Report = Callable[[int, int, str], None]
+
+
+def unreported(done: int, total: int, note: str) -> None:
+    """A report that nobody hears."""
+
+
 @dataclass(frozen=True)
 class Context:
     """What a stage sees of a run.
@@ -62,7 +70,8 @@ class Context:
     ``sources`` maps each reference option (``from``, ``labels``, ``model``, ...) to what that stage's ``open``
     returned, a list where the option is a list, None where it is unset. While planning they are skeletons. ``fitted``
     is what the stage's own ``fit`` returned. ``experiment`` is the name of the config, ``fingerprint`` the hash of
-    everything that determines the stage's result.
+    everything that determines the stage's result. ``report`` may be called, as often as the stage likes, with how far
+    a unit has come.
     """
 
     stage: str
@@ -73,6 +82,7 @@ class Context:
     fitted: xr.Dataset | None = None
     experiment: str = ""
     fingerprint: str = ""
+    report: Report = unreported
 
     @property
     def store(self) -> Path:

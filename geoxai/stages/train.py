@@ -249,6 +249,9 @@ network:
             validation=validation,
             device=context.device,
             checkpoint=checkpoint,
+            on_epoch=lambda epoch, loss: context.report(
+                epoch, self.epochs, f"epoch {epoch} of {self.epochs}, loss {loss:.4g}"
+            ),
         )
         if scale is not None:
             rescale_outputs(module, scale)

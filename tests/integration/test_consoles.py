@@ -80,6 +80,7 @@ def test_signals_that_end_a_run(
     _, told = process.communicate(timeout=60)
     assert process.returncode == 143
     assert told.splitlines() == [f"terminated; go on with: geoxai run {path}"]
+    assert f"INFO geoxai.pipeline: stopped by {number.name}\n" in (tmp_path / "run" / "run.log").read_text()
 
 
 def test_a_run_under_nohup_survives_its_terminal(plugged: Callable[..., Path], tmp_path: Path) -> None:

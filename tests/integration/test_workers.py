@@ -59,6 +59,7 @@ def test_ctrl_c_ends_at_once_and_quietly(
     assert process.returncode == 130
     assert time.monotonic() - before < 30  # a second on a quiet machine
     assert told.splitlines() == [f"interrupted; go on with: geoxai run {path}"]
+    assert "INFO geoxai.pipeline: stopped by SIGINT\n" in (tmp_path / "run" / "run.log").read_text()
     assert alive_in(process.pid) == []
 
 

@@ -10,7 +10,6 @@ import pytest
 from geoxai.config import load
 from geoxai.errors import InputError
 from geoxai.pipeline import plan, run
-from geoxai.pipeline.progress import lines
 
 
 @pytest.mark.parametrize(
@@ -135,14 +134,3 @@ def test_plan_names_the_layout_that_run_refuses(fake: Any) -> None:
     why = {stage.name: stage.why for stage in plan(load(fake("chunk: 4"))).stages}
     assert why["square"].startswith("refused: stored in 4 units of 3 ")
     assert why["mean"] == "done"
-
-
-def test_off_a_terminal_progress_is_a_line_a_minute(caplog: pytest.LogCaptureFixture) -> None:
-    now = 0.0
-    report = lines(lambda: now)
-    with caplog.at_level(logging.INFO, "geoxai.pipeline"):
-        for done in range(301):
-            report("explain", done, 300)
-            now += 1.0
-    assert len(caplog.messages) == 300 // 60
-    assert caplog.messages[0] == "explain: 60 of 300 units, about 4 min left"

@@ -122,3 +122,8 @@ def test_what_a_killed_process_left_is_swept(fake: Any) -> None:
     (left / "zarr.json").write_text("{}")
     assert run(path).exit_code == 0
     assert not left.exists()
+
+
+def test_how_a_run_ended_is_in_its_log(fake: Any) -> None:
+    run(fake())
+    assert (fake.run / "run.log").read_text().splitlines()[-1].endswith(f"INFO geoxai.pipeline: done: {fake.run}")
