@@ -103,9 +103,11 @@ def test_training_says_epoch_and_loss(small: Callable[..., Path]) -> None:
 
 @pytest.mark.slow
 def test_so_it_does_from_worker_processes(small: Callable[..., Path]) -> None:
-    heard = _heard(small(executor="local", workers=2, epochs=2000))
-    assert {(stage, unit, total) for stage, unit, _, total, _ in heard} == {("network", 0, 2000), ("network", 1, 2000)}
-    assert len(heard) < 400  # not at every epoch
+    heard = _heard(small(executor="local", workers=2, epochs=1000))
+    assert heard
+    assert {(stage, total) for stage, _, _, total, _ in heard} == {("network", 1000)}
+    assert {unit for _, unit, *_ in heard} <= {0, 1}
+    assert len(heard) < 2000  # not at every epoch
 
 
 def _heard(path: Path) -> list[tuple[str, int, int, int, str]]:
