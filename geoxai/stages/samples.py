@@ -329,12 +329,14 @@ samples:
 
     def _choose(self, context: Context, labels_known: bool) -> Choice:
         """The samples there will be; an upper bound while the values of the labels are not known yet."""
-        from geoxai.statistics.sampling import every_time, with_image, with_labels, with_split
+        from geoxai.statistics.sampling import every_time, refuse_outside, with_image, with_labels, with_split
 
         inputs, image = self._stacks(context)
         choice = every_time(*inputs)
         if image is not None:
             choice = with_image(choice, image)
+        split = _ranges(self.split or {})
+        refuse_outside(choice, split, "the inputs" if image is None else "inputs and image")
         if self.labels is not None:
             choice = with_labels(
                 choice,
@@ -344,8 +346,10 @@ samples:
                 other=self.other,
                 values_known=labels_known,
             )
+            if not labels_known:  # else a range may lack no year, only the classes
+                refuse_outside(choice, split, "inputs and labels together")
         if self.split is not None:
-            choice = with_split(choice, _ranges(self.split), self.gap)
+            choice = with_split(choice, split, self.gap)
         if choice.size == 0:
             raise OptionError("no sample is left: inputs, labels and split have no time in common", option="split")
         return choice

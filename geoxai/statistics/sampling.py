@@ -166,6 +166,26 @@ def with_split(choice: Choice, split: Mapping[str, Sequence[Years]], gap: int) -
     return replace(choice, split=assigned).take(assigned != NO_SPLIT)
 
 
+def refuse_outside(choice: Choice, split: Mapping[str, Sequence[Years]], record: str) -> None:
+    """Refuse years of a split of which there is no time at all; ``record`` says whose times they are.
+
+    Raises
+    ------
+    OptionError
+        Names the years that there are.
+    """
+    there = years(choice.stack.time)
+    for name, ranges in split.items():
+        for first, last in ranges:
+            if there.size and not ((there >= first) & (there <= last)).any():
+                span = f"{there.min()} to {there.max()}" if there.min() < there.max() else f"{there.min()} alone"
+                raise OptionError(
+                    f"the {name} split {first} to {last} lies outside the record: {record} have {span}",
+                    fix="choose years that there are",
+                    option=f"split.{name}",
+                )
+
+
 def sample_coords(choice: Choice) -> xr.Dataset:
     """Where and when the samples are: a dataset of coordinates without variables.
 

@@ -9,7 +9,9 @@ import netCDF4
 import numpy as np
 import pytest
 import xarray as xr
+from typer.testing import CliRunner
 
+from geoxai.cli import app
 from tests.integration.conftest import ROOT
 from tests.integration.running import geoxai, stored
 
@@ -151,3 +153,17 @@ def test_a_finished_run_that_became_read_only_is_reported_clearly(
     with xr.open_zarr(disk / "run" / "composite.zarr", consolidated=False) as composite:
         assert "relevance_mean" in composite
     assert os.access(disk, os.R_OK)
+
+
+@pytest.mark.parametrize("command", ["plan", "run"])
+def test_a_split_outside_the_record_names_the_years_there_are(
+    small: Callable[..., Path], tmp_path: Path, command: str
+) -> None:
+    path = small()
+    path.write_text(path.read_text().replace("test: [1987, 2022]", "test: [2050, 2060]"))
+    line = next(n for n, text in enumerate(path.read_text().splitlines(), 1) if "2050" in text)
+    done = CliRunner().invoke(app, [command, str(path)])
+    assert done.exit_code == 2
+    assert f"{path}:{line}:" in done.stderr
+    assert "the test split 2050 to 2060 lies outside the record: the inputs have 1950 to 2022" in done.stderr
+    assert not list((tmp_path / "run").glob("*.zarr"))
