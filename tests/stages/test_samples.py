@@ -281,7 +281,7 @@ def test_what_does_not_fit_the_data(tmp_path):
         build(tmp_path, {"inputs": [grid()]}, scale={})
     with pytest.raises(OptionError, match="the factor of channel 'sst' is 0"):
         build(tmp_path, {"inputs": [grid()]}, scale={"sst": [0, 0]})
-    with pytest.raises(OptionError, match="no sample is left"):
+    with pytest.raises(OptionError, match="the train split 1900 to 1910 lies outside the record: the inputs have 2000"):
         build(tmp_path, {"inputs": [grid()]}, split={"train": [1900, 1910]})
     with pytest.raises(OptionError, match="no training samples"):
         build(tmp_path, {"inputs": [grid()]}, split={"test": [2000, 2001]})
