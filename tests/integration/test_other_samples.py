@@ -108,7 +108,7 @@ def test_another_scaling_is_refused_with_both_and_advised_against_before(config)
     [
         (lambda a: a.assign_coords(lat=a.lat + 5), ("a different grid", "lat runs from -70 to 70 against -65 to 75")),
         (lambda a: a.assign_coords(lon=a.lon + 15), ("a different grid", "lon runs from")),
-        (lambda a: (a - 273.15).assign_attrs(units="degC"), ("is in degC", "it is in K")),
+        (lambda a: (a - 273.15).assign_attrs(units="degC"), ("is in degC", "but in K in the samples")),
         (lambda a: a.rename("tas"), ("'tas'",)),
     ],
     ids=["lat", "lon", "units", "name"],

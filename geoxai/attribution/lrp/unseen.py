@@ -67,8 +67,8 @@ class Trail:
                 continue
             if isinstance(leaf, Tensor) and tape.standing.get(leaf):  # a constant behind a gate, which stands
                 continue
-            if isinstance(leaf, Tensor) and leaf is target and leaf in self.unset:
-                continue
+            if isinstance(leaf, Tensor) and leaf in self.unset and (leaf is target or (name == "copy" and place == 0)):
+                continue  # it is written to, not read
             mark = _mark(leaf, tape.paths)
             if mark is not None:
                 marks[place] = mark
